@@ -1,0 +1,223 @@
+"""Labels: dims, units, CF attributes and provenance; reading and writing of results.
+
+Every result of neurofb is an xarray object made through this file. Arrays are variables, never
+attributes; configuration and provenance are JSON strings, so that both zarr and netCDF keep them.
+"""
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+#: dim -> (units, long_name). The same name means the same thing everywhere.
+COORDINATES: dict[str, tuple[str, str]] = {
+    "unit": ("1", "unit (channel of a convolution, output of a linear layer)"),
+    "channel": ("1", "input channel"),
+    "y": ("pixel", "vertical position from the unit's centre"),
+    "x": ("pixel", "horizontal position from the unit's centre"),
+    "layer": ("1", "layer name"),
+    "step": ("1", "training step (number of updates done)"),
+    "epoch": ("1", "epoch (number of passes over the training images)"),
+    "seed": ("1", "random seed of the run"),
+    "condition": ("1", "experimental condition"),
+    "rank": ("1", "rank of the feedback"),
+    "stimulus": ("1", "stimulus"),
+    "orientation": ("degree", "orientation, counter-clockwise from horizontal"),
+    "frequency": ("cycle / pixel", "spatial frequency"),
+    "harmonic": ("1", "angular harmonic"),
+    "lag": ("1", "lag"),
+}
+
+
+def variable(
+    dims: str | Iterable[str], values: Any, units: str, long_name: str, **attrs: str | int | float
+) -> xr.Variable:
+    """Make a variable that says what it is.
+
+    Parameters
+    ----------
+    dims
+        Names of the dimensions, lowercase singular nouns (see `COORDINATES`).
+    values
+        Array-like; torch tensors are detached and moved to the CPU; strings become
+        variable-length strings.
+    units
+        Physical unit, ``"1"`` for a number without one.
+    long_name
+        What a stranger reads on the axis.
+    **attrs
+        Further attributes (strings and numbers only).
+
+    Examples
+    --------
+    >>> variable("unit", [0.5, 1.0], "1", "rotational symmetry").attrs["units"]
+    '1'
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    values = np.asarray(values)
+    if values.dtype.kind in "US":
+        values = values.astype(object)
+    dims = (dims,) if isinstance(dims, str) else tuple(dims)
+    return xr.Variable(dims, values, {"units": units, "long_name": long_name, **attrs})
+
+
+def coordinate(dim: str, values: Any) -> xr.Variable:
+    """Make the coordinate of a dimension named in `COORDINATES`, with its units and long name.
+
+    Examples
+    --------
+    >>> coordinate("x", [-1, 0, 1]).attrs["units"]
+    'pixel'
+    """
+    if dim not in COORDINATES:
+        raise ValueError(f"dim={dim!r} has no label; known dims: {', '.join(COORDINATES)}")
+    units, long_name = COORDINATES[dim]
+    return variable(dim, values, units, long_name)
+
+
+def provenance(
+    *,
+    title: str,
+    config: str = "{}",
+    seed: int | None = None,
+    device: str = "cpu",
+    data_checksum: str = "",
+    wall_seconds: float = float("nan"),
+    cpu_seconds: float = float("nan"),
+    references: str = "",
+) -> dict[str, str | int | float]:
+    """Collect the global attributes that make a result traceable (CF and ACDD names first).
+
+    Parameters
+    ----------
+    title
+        One line that says what the dataset is.
+    config
+        The run's configuration as a JSON string.
+    seed, device, data_checksum, wall_seconds, cpu_seconds
+        What the run used, and how long it took (seconds).
+    references
+        DOI or arXiv identifiers.
+
+    Examples
+    --------
+    >>> provenance(title="a run", seed=1)["seed"]
+    1
+    """
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "Conventions": "CF-1.11",
+        "title": title,
+        "source": f"neurofb {version('neurofb')}",
+        "history": f"{now} created by neurofb {version('neurofb')}",
+        "references": references,
+        "created": now,
+        "seed": -1 if seed is None else seed,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "data_checksum": data_checksum,
+        "wall_seconds": float(wall_seconds),
+        "cpu_seconds": float(cpu_seconds),
+        "neurofb_version": version("neurofb"),
+        "neurofb_config": config,
+        "git_commit": _git_commit(),
+        "versions": json.dumps(
+            {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "numpy", "xarray")},
+            }
+        ),
+    }
+
+
+def save(result: xr.Dataset | xr.DataTree, path: str | os.PathLike[str]) -> Path:
+    """Write a dataset or a tree whole or not at all; ``.nc`` writes netCDF, ``.zarr`` zarr v3.
+
+    The result is written beside `path` under another name and renamed at the end, so a kill leaves
+    either the old result or the new one. An existing result is replaced.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is neither ``.zarr`` nor ``.nc``.
+    """
+    path = Path(path)
+    if path.suffix not in (".zarr", ".nc"):
+        raise ValueError(f"path={str(path)!r} must end in .zarr or .nc")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
+    try:
+        if path.suffix == ".nc":
+            result.to_netcdf(partial, engine="h5netcdf")
+        else:
+            result.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
+        _replace(partial, path)
+    finally:
+        _remove(partial)
+    return path
+
+
+def load(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Open a saved result as a `DataTree`, read into memory.
+
+    Raises
+    ------
+    ValueError
+        If there is no such result, or the file is not one that neurofb can read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"path={str(path)!r} does not exist")
+    engines: Mapping[str, dict[str, Any]] = {
+        ".nc": {"engine": "h5netcdf"},
+        ".zarr": {"engine": "zarr", "consolidated": False},
+    }
+    if path.suffix not in engines:
+        raise ValueError(f"path={str(path)!r} must end in .zarr or .nc")
+    try:
+        with xr.open_datatree(path, **engines[path.suffix]) as tree:
+            return tree.load()
+    except (OSError, KeyError, FileNotFoundError, ValueError) as error:
+        raise ValueError(f"path={str(path)!r} is not a readable result: {error}") from error
+
+
+def _git_commit() -> str:
+    """Return the commit of the working tree that neurofb is imported from, or '' outside one."""
+    here = Path(__file__).resolve().parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip()
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Put `partial` in the place of `path`; a folder is moved aside first, then removed."""
+    old = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.old{path.suffix}")
+    if path.is_dir():
+        path.rename(old)
+    partial.replace(path)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
