@@ -1,0 +1,42 @@
+"""Pathways: how the error gets back through a layer, and how that way itself learns."""
+
+from neurofb.feedback.attach import (
+    PathwaySpec,
+    attach,
+    detach,
+    exact_backward,
+    feedback_layers,
+    fired,
+    pathway_parameters,
+)
+from neurofb.feedback.describe import Description, describe
+from neurofb.feedback.direct import Direct
+from neurofb.feedback.exact import Exact
+from neurofb.feedback.fixed import Fixed
+from neurofb.feedback.kolen_pollack import FactoredKolenPollack
+from neurofb.feedback.low_rank import LowRank
+from neurofb.feedback.normative import Normative
+from neurofb.feedback.oja import Oja
+from neurofb.feedback.random import Random
+from neurofb.feedback.svd_refresh import SvdRefresh
+
+__all__ = [
+    "Description",
+    "Direct",
+    "Exact",
+    "FactoredKolenPollack",
+    "Fixed",
+    "LowRank",
+    "Normative",
+    "Oja",
+    "PathwaySpec",
+    "Random",
+    "SvdRefresh",
+    "attach",
+    "describe",
+    "detach",
+    "exact_backward",
+    "feedback_layers",
+    "fired",
+    "pathway_parameters",
+]

@@ -1,0 +1,238 @@
+"""Put pathways on the layers of a network, take them off, look past them."""
+
+import fnmatch
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from neurofb.feedback.direct import Direct, DirectPathway
+from neurofb.feedback.exact import Exact
+from neurofb.feedback.layers import FEEDBACK_CLASSES, FeedbackLayer, stage_of
+from neurofb.feedback.low_rank import LowRank
+from neurofb.feedback.pathway import Pathway, Site
+from neurofb.feedback.random import Random
+from neurofb.feedback.trace import Call, trace
+
+#: The settings of a pathway. A new rule is one file and one name here.
+PathwaySpec = Exact | Random | LowRank | Direct
+
+
+def attach(
+    network: nn.Module,
+    pathways: Mapping[str, PathwaySpec],
+    *,
+    example_input: Tensor | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Replace the error's way back through layers of a network; the forward pass stays the same.
+
+    Parameters
+    ----------
+    network
+        Any module. Its `nn.Linear` and `nn.Conv2d` layers can carry a pathway. It is changed in
+        place: the layers stay the same objects, with the same parameters.
+    pathways
+        Layer name (as in ``network.named_modules()``) or pattern with ``*``, ``?``, ``[…]`` →
+        pathway. The pathway on a layer carries the error from that layer's output to its *input*.
+        Layers not named keep backpropagation.
+    example_input
+        A batch for one forward pass, by which shapes and the order of layers are checked; needed
+        for `Direct`.
+    seed
+        For the start of the feedback matrices. A layer's matrices depend on the seed and on the
+        layer's name only.
+
+    Returns
+    -------
+    nn.Module
+        The network itself.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a pattern that matches nothing, a layer named twice or already
+        carrying a pathway, a module that is not supported, a rank that the layer does not allow,
+        a layer that never runs, a source that is not downstream. The network is then unchanged.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    >>> net = attach(net, {"2": LowRank(rank=2)})
+    >>> net[2].pathway.Q.shape, net[2].pathway.P.shape
+    (torch.Size([16, 2]), torch.Size([2, 4]))
+    """
+    calls = {} if example_input is None else trace(network, example_input)
+    chosen = _choose(network, pathways, calls)
+    sources = {spec.source for spec in chosen.values() if isinstance(spec, Direct)}
+    for name in sorted(sources):
+        if name in dict(network.named_modules()):
+            _check_layer(network, name)
+    built: dict[str, Pathway] = {}
+    for name, spec in chosen.items():
+        layer = network.get_submodule(name)
+        generator = torch.Generator().manual_seed(_mix(seed, name))
+        built[name] = spec.build(Site(name, layer, stage_of(layer), generator, calls))
+    for name in sorted(sources - set(chosen)):
+        layer = network.get_submodule(name)
+        if not isinstance(layer, FeedbackLayer):
+            built[name] = Exact().build(Site(name, layer, stage_of(layer), torch.Generator(), {}))
+    for name, pathway in built.items():
+        _put(network.get_submodule(name), pathway)
+    for pathway in built.values():
+        if isinstance(pathway, DirectPathway):
+            source = network.get_submodule(str(pathway.source))
+            assert isinstance(source, FeedbackLayer)
+            source.receivers.append(pathway)
+    return network
+
+
+def detach(network: nn.Module) -> nn.Module:
+    """Take all pathways off: every layer is the plain layer again, with its present weights.
+
+    Examples
+    --------
+    >>> net = attach(nn.Sequential(nn.Linear(3, 2)), {"0": Random()})
+    >>> type(detach(net)[0])
+    <class 'torch.nn.modules.linear.Linear'>
+    """
+    plain = {with_pathway: layer for layer, with_pathway in FEEDBACK_CLASSES.items()}
+    for _, layer in feedback_layers(network):
+        kind = plain[type(layer)]
+        del layer.pathway, layer.receivers, layer.exact
+        layer.__class__ = kind
+    return network
+
+
+@contextmanager
+def exact_backward(network: nn.Module) -> Iterator[nn.Module]:
+    """Inside, gradients are autograd's own, although pathways are attached.
+
+    For whatever asks about the forward function: receptive fields, alignment with backpropagation.
+
+    Examples
+    --------
+    >>> net = attach(nn.Sequential(nn.Linear(3, 2)), {"0": Random()})
+    >>> x = torch.ones(1, 3, requires_grad=True)
+    >>> with exact_backward(net):
+    ...     net(x).sum().backward()
+    >>> torch.equal(x.grad[0], net[0].weight.sum(0))
+    True
+    """
+    layers = [layer for _, layer in feedback_layers(network)]
+    before = [layer.exact for layer in layers]
+    for layer in layers:
+        layer.exact = True
+    try:
+        yield network
+    finally:
+        for layer, exact in zip(layers, before, strict=True):
+            layer.exact = exact
+
+
+def feedback_layers(network: nn.Module) -> list[tuple[str, FeedbackLayer]]:
+    """Return name and layer of every layer that carries a pathway.
+
+    Examples
+    --------
+    >>> feedback_layers(nn.Linear(3, 2))
+    []
+    """
+    return [(n, m) for n, m in network.named_modules() if isinstance(m, FeedbackLayer)]
+
+
+def pathway_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Return the feedback matrices that an optimiser moves, for a parameter group of their own.
+
+    Examples
+    --------
+    >>> net = attach(nn.Sequential(nn.Linear(8, 4)), {"0": LowRank(rank=2)})
+    >>> [tuple(matrix.shape) for matrix in pathway_parameters(net)]
+    [(8, 2), (2, 4)]
+    """
+    return [matrix for _, layer in feedback_layers(network) for matrix in layer.pathway.learned]
+
+
+def fired(network: nn.Module) -> dict[str, int]:
+    """Return how many backward passes went through each pathway.
+
+    A pathway of the first layer never fires in training: nothing asks for the error at the images.
+
+    Examples
+    --------
+    >>> fired(attach(nn.Sequential(nn.Linear(3, 2)), {"0": Random()}))
+    {'0': 0}
+    """
+    return {name: layer.pathway.fired for name, layer in feedback_layers(network)}
+
+
+def _choose(
+    network: nn.Module, pathways: Mapping[str, PathwaySpec], calls: Mapping[str, Call]
+) -> dict[str, PathwaySpec]:
+    """Resolve names and patterns; refuse whatever cannot be right."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    supported = [name for name, module in modules.items() if type(module) in FEEDBACK_CLASSES]
+    chosen: dict[str, PathwaySpec] = {}
+    by_module: dict[nn.Module, str] = {}
+    for pattern, spec in pathways.items():
+        if pattern in modules:
+            names = [pattern]
+        else:
+            names = fnmatch.filter(supported, pattern)
+            if not names:
+                kind = "pattern" if set(pattern) & set("*?[") else "layer name"
+                raise ValueError(
+                    f"{kind} {pattern!r} matches no layer that can carry a pathway; "
+                    f"those are: {', '.join(supported) or 'none'}"
+                )
+        for name in names:
+            _check_layer(network, name)
+            module = modules[name]
+            if isinstance(module, FeedbackLayer):
+                raise ValueError(
+                    f"layer {name!r} carries a pathway already; detach the network first"
+                )
+            if name in chosen:
+                raise ValueError(f"layer {name!r} is matched twice, the second time by {pattern!r}")
+            if module in by_module:
+                raise ValueError(
+                    f"layers {by_module[module]!r} and {name!r} are the same module; name it once"
+                )
+            if calls and name not in calls:
+                raise ValueError(
+                    f"layer {name!r} never runs in the forward pass of example_input, so its "
+                    "pathway would not act (is its weight used by a function or a fused module?)"
+                )
+            chosen[name], by_module[module] = spec, name
+    return chosen
+
+
+def _check_layer(network: nn.Module, name: str) -> None:
+    """Refuse a module whose error cannot be rerouted, by name."""
+    module = network.get_submodule(name)
+    if isinstance(module, FeedbackLayer):
+        return
+    parent = network.get_submodule(name.rpartition(".")[0])
+    kinds = " or ".join(kind.__name__ for kind in FEEDBACK_CLASSES)
+    reason = ""
+    if isinstance(parent, nn.MultiheadAttention) or isinstance(module, nn.MultiheadAttention):
+        reason = " (nn.MultiheadAttention uses its weights in one fused function)"
+    if type(module) not in FEEDBACK_CLASSES or reason:
+        raise ValueError(
+            f"layer {name!r} is a {type(module).__name__}{reason}; only a plain {kinds} can carry "
+            "a pathway"
+        )
+
+
+def _put(layer: nn.Module, pathway: Pathway) -> None:
+    """Change a layer's class in place."""
+    layer.__class__ = FEEDBACK_CLASSES[type(layer)]
+    assert isinstance(layer, FeedbackLayer)
+    layer.pathway, layer.receivers, layer.exact = pathway, [], False
+
+
+def _mix(seed: int, name: str) -> int:
+    """Return a seed for one layer."""
+    return (seed * 0x9E3779B97F4A7C15 + zlib.crc32(name.encode())) % 2**63

@@ -1,0 +1,145 @@
+"""Linear and convolution layers whose error goes back through a pathway.
+
+A layer becomes one of these by a change of class, in place: it stays the same object with the same
+parameters, hooks and names, and its forward pass computes the same bits.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from neurofb.feedback.direct import DirectPathway
+from neurofb.feedback.pathway import Box, Pathway
+from neurofb.feedback.stage import Convolution, Dense, Stage
+
+
+class _ThroughPathway(torch.autograd.Function):
+    """W h + b forwards; backwards exact gradients of W and b, and the pathway's error for h."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        pathway: Pathway,
+        stage: Stage,
+        box: Box | None,
+        outgoing: list[Box],
+        *learned: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(h, weight)
+        ctx.pathway, ctx.stage, ctx.num_learned = pathway, stage, len(learned)
+        ctx.box, ctx.outgoing = box, outgoing
+        return stage.apply(h, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
+        h, weight = ctx.saved_tensors
+        for box in ctx.outgoing:
+            box.delta = delta
+        needs_error, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        error, learned = None, (None,) * ctx.num_learned
+        if needs_error:
+            error, learned = ctx.pathway.backward(h, delta, weight, ctx.stage, ctx.box)
+            ctx.pathway.fired += 1
+        grad_weight = ctx.stage.product(h, delta, weight.shape) if needs_weight else None
+        grad_bias = ctx.stage.rows(delta).sum(0) if needs_bias else None
+        return error, grad_weight, grad_bias, None, None, None, None, *learned
+
+
+class FeedbackLayer(nn.Module):
+    """What both kinds of layer share; `attach` makes them, nobody constructs one."""
+
+    pathway: Pathway
+    #: direct pathways whose source this layer is
+    receivers: list[DirectPathway]
+    #: inside `exact_backward` gradients are autograd's
+    exact: bool
+
+    def through_pathway(self, h: Tensor, bias: Tensor | None, stage: Stage) -> Tensor:
+        """Run the layer; the backward pass will go through the pathway."""
+        weight = self.get_parameter("weight")
+        box, outgoing = None, []
+        if torch.is_grad_enabled():
+            box = self.pathway.open_box()
+            outgoing = [receiver.take_box() for receiver in self.receivers]
+        device = h.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            h, weight = _cast(h, dtype), _cast(weight, dtype)
+            bias = None if bias is None else _cast(bias, dtype)
+        with torch.autocast(device, enabled=False):
+            return _ThroughPathway.apply(
+                h, weight, bias, self.pathway, stage, box, outgoing, *self.pathway.learned
+            )
+
+
+class FeedbackLinear(FeedbackLayer, nn.Linear):
+    """A linear layer with a pathway."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return W h + b."""
+        if self.exact:
+            return nn.Linear.forward(self, input)
+        return self.through_pathway(input, self.bias, Dense())
+
+
+class FeedbackConv2d(FeedbackLayer, nn.Conv2d):
+    """A convolution with a pathway; any stride, padding, padding mode, dilation and groups."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return W * h + b."""
+        if self.exact:
+            return nn.Conv2d.forward(self, input)
+        stage, pad = convolution_stage(self)
+        if pad is not None:
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            input = F.pad(input, pad, mode=mode)
+        if input.dim() == 3:
+            return self.through_pathway(input[None], self.bias, stage)[0]
+        return self.through_pathway(input, self.bias, stage)
+
+
+#: layer class -> class with a pathway; exact types only, a subclass may compute something else
+FEEDBACK_CLASSES: dict[type[nn.Module], type[FeedbackLayer]] = {
+    nn.Linear: FeedbackLinear,
+    nn.Conv2d: FeedbackConv2d,
+}
+
+
+def stage_of(layer: nn.Module) -> Stage:
+    """Return the forward map of a linear layer or a convolution."""
+    return convolution_stage(layer)[0] if isinstance(layer, nn.Conv2d) else Dense()
+
+
+def convolution_stage(layer: nn.Conv2d) -> tuple[Convolution, list[int] | None]:
+    """Return a convolution's map, and the padding (F.pad's order) that must come before it."""
+    ky, kx = layer.kernel_size
+    stride, dilation = _pair(layer.stride), _pair(layer.dilation)
+    none = Convolution(stride, (0, 0), dilation, layer.groups)
+    if layer.padding == "valid":
+        return none, None
+    if layer.padding == "same":
+        total_y, total_x = dilation[0] * (ky - 1), dilation[1] * (kx - 1)
+        pad = [total_x // 2, total_x - total_x // 2, total_y // 2, total_y - total_y // 2]
+    else:
+        pad_y, pad_x = _pair(layer.padding)
+        pad = [pad_x, pad_x, pad_y, pad_y]
+    if layer.padding_mode == "zeros" and pad[0] == pad[1] and pad[2] == pad[3]:
+        return Convolution(stride, (pad[2], pad[0]), dilation, layer.groups), None
+    return none, pad
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    y, x = value
+    return int(y), int(x)
+
+
+def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cast as autocast does: float64 stays as it is."""
+    return x if x.dtype == torch.float64 else x.to(dtype)

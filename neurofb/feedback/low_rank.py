@@ -1,0 +1,187 @@
+"""Low-rank feedback: LDFA, low-dimensional feedback alignment."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Discriminator
+from torch import Tensor, nn
+
+from neurofb.feedback.factors import ConvolutionFactors, DenseFactors, Factors, truncated_svd
+from neurofb.feedback.fixed import Fixed
+from neurofb.feedback.kolen_pollack import FactoredKolenPollack
+from neurofb.feedback.learning import Learning, Signals
+from neurofb.feedback.normative import Normative
+from neurofb.feedback.oja import Oja
+from neurofb.feedback.pathway import Box, Pathway, Site, uniform
+from neurofb.feedback.stage import Dense, Stage
+from neurofb.feedback.svd_refresh import SvdRefresh
+
+#: The learning rules of a low-rank map. A new rule is one file and one name here.
+LearningRule = Annotated[
+    Fixed | Normative | Oja | FactoredKolenPollack | SvdRefresh, Discriminator("rule")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRank:
+    """LDFA: g = Q P δ, Q (n_in, r), P (r, n_out) (Hanut & Kadmon 2025, arXiv:2502.20580).
+
+    Only the weight's transport is replaced; every other derivative stays exact. For a convolution
+    the kernel sits in Q or in P (see `neurofb.feedback.factors`); only the latter limits the rank
+    of the error at every pixel.
+
+    Parameters
+    ----------
+    rank
+        r, the number of dimensions of the error that reach the layer's input (per group).
+    learning
+        How Q and P change: `Oja` (local, default), `FactoredKolenPollack` (local), `Normative` and
+        `SvdRefresh` (weight transport), `Fixed`.
+    spatial_factor
+        Which factor of a convolution carries the spatial kernel; no meaning for linear layers.
+    start
+        "random" (P with orthonormal rows for the channel side, everything else uniform; no weight
+        transport) or "svd" (best rank-r factors of W at attachment).
+    clip_rank
+        Lower a rank that the layer's shape does not allow instead of refusing it.
+
+    Raises
+    ------
+    ValueError
+        If the rank is below 1 (here) or above what the layer allows (at attachment).
+
+    Examples
+    --------
+    >>> LowRank(rank=4).learning.rule
+    'oja'
+    """
+
+    rule: Literal["low_rank"] = "low_rank"
+    rank: int
+    learning: LearningRule = Oja()
+    spatial_factor: Literal["Q", "P"] = "Q"
+    start: Literal["random", "svd"] = "random"
+    clip_rank: bool = False
+
+    def __post_init__(self) -> None:
+        check_rank(self.rank)
+
+    def build(self, site: Site) -> Pathway:
+        """Make the pathway of a layer."""
+        weight = site.weight
+        if isinstance(site.stage, Dense):
+            factors = DenseFactors(n_in=weight.shape[1], n_out=weight.shape[0])
+        else:
+            c_out, c_group, ky, kx = weight.shape
+            factors = ConvolutionFactors((c_out, c_group, ky, kx), site.stage, self.spatial_factor)
+        rank = allowed_rank(site.name, self.rank, factors.max_rank, self.clip_rank)
+        if self.start == "svd":
+            matrices = factors.split(*truncated_svd(factors.matrix(weight), rank))
+        else:
+            matrices = random_factors(factors, rank, site.generator, weight)
+        label = f"low_rank r={rank} [{self.learning.rule}]"
+        return LowRankPathway(site.name, label, factors, rank, self.learning, *matrices)
+
+
+class LowRankPathway(Pathway):
+    """Takes the error back through Q P; both learn by the rule given."""
+
+    Q: Tensor
+    P: Tensor
+    held: Tensor
+    start_norm: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        factors: Factors,
+        rank: int,
+        learning: Learning,
+        q: Tensor,
+        p: Tensor,
+    ) -> None:
+        super().__init__(name)
+        self.rule, self.factors, self.rank, self.learning = label, factors, rank, learning
+        self.transports_weights = learning.transports_weights
+        self.hold("Q", q.clone(), learning.uses_optimiser)
+        self.hold("P", p.clone(), learning.uses_optimiser)
+        self.hold("start_norm", (q.norm() * p.norm()).detach(), learned=False)
+        self.hold("held", torch.zeros((), dtype=torch.int64, device=q.device), learned=False)
+        self.warned = False
+
+    @property
+    def learned(self) -> tuple[nn.Parameter, ...]:
+        """Q and P if the rule learns by an optimiser."""
+        return (self.get_parameter("Q"), self.get_parameter("P")) if self._learns else ()
+
+    def set_matrices(self, q: Tensor, p: Tensor) -> None:
+        """Overwrite Q and P in place."""
+        with torch.no_grad():
+            self.Q.copy_(q)
+            self.P.copy_(p)
+
+    def backward(
+        self, h: Tensor, delta: Tensor, weight: Tensor | None, stage: Stage, box: Box | None
+    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """Return Q P δ and the learning rule's pseudo-gradients of Q and P."""
+        self.learning.prepare(self, weight)
+        factors = self.factors
+        q, p = self.Q.detach().to(delta.dtype), self.P.detach().to(delta.dtype)
+        inner, outer = factors.kernels(q, p)
+        z = factors.outer.back(delta, outer, factors.middle(h.shape, self.rank))
+        g = factors.inner.back(z, inner, h.shape)
+        if not self._learns:
+            return g, ()
+        signals = Signals(h, delta, z, g, q, p, weight, factors)
+        return g, self.learning.gradients(signals)
+
+    @property
+    def _learns(self) -> bool:
+        return self.learning.uses_optimiser
+
+
+def check_rank(rank: int) -> None:
+    """Refuse a rank below 1."""
+    if rank < 1:
+        raise ValueError(f"rank={rank} must be at least 1")
+
+
+def allowed_rank(name: str, rank: int, largest: int, clip: bool) -> int:
+    """Return the rank, or refuse (or clip, if asked) one that the layer does not allow."""
+    if rank <= largest:
+        return rank
+    if clip:
+        return largest
+    raise ValueError(
+        f"layer {name!r}: rank={rank} is larger than the layer allows, 1 to {largest} "
+        "(clip_rank=True lowers it)"
+    )
+
+
+def random_factors(
+    factors: Factors, rank: int, generator: torch.Generator, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return Q uniform (Glorot, so that g is about as strong as δ) and an orthonormal channel side.
+
+    If the rank exceeds the number of channels the channel side is uniform too.
+    """
+    q_shape, p_shape = factors.shapes(rank)
+    drawn = {
+        "Q": uniform(q_shape, _glorot(q_shape), generator, like),
+        "P": uniform(p_shape, _glorot(p_shape), generator, like),
+    }
+    channel = factors.basis(drawn[factors.channel_factor])
+    if channel.shape[1] >= channel.shape[2]:
+        orthonormal = torch.linalg.qr(channel.double()).Q.to(like)
+        drawn[factors.channel_factor] = factors.from_basis(orthonormal).contiguous()
+    return drawn["Q"], drawn["P"]
+
+
+def _glorot(shape: tuple[int, ...]) -> float:
+    """Return the bound of Glorot's uniform distribution for a matrix or a kernel."""
+    pixels = 1
+    for size in shape[2:]:
+        pixels *= size
+    return (6 / ((shape[0] + shape[1]) * pixels)) ** 0.5

@@ -1,0 +1,109 @@
+"""Local learning: Oja's subspace rule for the channels, Kolen-Pollack for the other factor."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from neurofb.feedback.learning import Learning, Signals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oja(Learning):
+    """Learn the error's principal subspace by Oja and the other factor by Kolen-Pollack.
+
+    The first-generation rule of Hanut & Kadmon (2025, arXiv:2502.20580 v1), reconstructed from
+    their code: with e the normalised error and z = P e,
+
+    - dP = z eᵀ − z zᵀ P (Oja's subspace rule, rows of P go to the leading directions of e eᵀ);
+    - dQ = −h (P δ)ᵀ (Kolen-Pollack: pre times post at the feedback synapse, as dW = −δ hᵀ).
+
+    Neither reads W. For a convolution Oja learns the 1×1 factor. That is P, driven by the error at
+    the layer's output, if the kernel sits in Q. If the kernel sits in P, the 1×1 factor is Q; it is
+    driven by the error that arrives at the layer's input and passes its rectifier, g·(h ≠ 0), and
+    P learns by dP = −(Qᵀ h) δᵀ. (Without a rectifier g never leaves the span of Q, and Q keeps its
+    span.) The last form is ours, not the authors'.
+
+    Parameters
+    ----------
+    normalise
+        Centre the error over the batch and divide it by the largest standard deviation of its
+        units, as the authors do; without it the rule runs on the raw error.
+
+    Notes
+    -----
+    The second moment is a mean over samples and pixels, where the authors sum. Oja's matrix form
+    needs P twice, so its strict locality is disputed.
+
+    Examples
+    --------
+    >>> Oja().transports_weights
+    False
+    """
+
+    rule: Literal["oja"] = "oja"
+    normalise: bool = True
+
+    def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
+        """Return the pseudo-gradients of Q and P (descent sign: the optimiser subtracts them)."""
+        factors = signals.factors
+        inner, outer = factors.kernels(signals.q, signals.p)
+        if factors.channel_factor == "P":
+            error, components = factors.outer.rows(signals.delta), factors.outer.rows(signals.z)
+            grad_p = factors.from_basis(
+                oja_gradient(error, components, factors.basis(signals.p), self.normalise)
+            )
+            grad_inner = factors.inner.product(signals.h, signals.z, inner.shape)
+            return factors.kernels(grad_inner, outer)[0], grad_p
+        arriving = signals.g * (signals.h != 0)
+        error = factors.inner.rows(arriving)
+        components = factors.inner.rows(factors.inner.apply(arriving, inner))
+        grad_q = factors.from_basis(
+            oja_gradient(error, components, factors.basis(signals.q), self.normalise)
+        )
+        compressed = factors.inner.apply(signals.h, inner)
+        return grad_q, factors.outer.product(compressed, signals.delta, outer.shape)
+
+
+def oja_gradient(
+    error: Float[Tensor, "row channel"],
+    components: Float[Tensor, "row component"],
+    basis: Float[Tensor, "group n rank"],
+    normalise: bool,
+) -> Float[Tensor, "group n rank"]:
+    """Return −(C V − V Vᵀ C V), with C the second moment of the (normalised) error.
+
+    Parameters
+    ----------
+    error
+        One error a row; channel = group·n.
+    components
+        error V for every group; component = group·rank.
+    basis
+        V, the directions as columns.
+    normalise
+        Use the covariance, divided by the largest variance of a channel, instead of the raw moment.
+
+    Examples
+    --------
+    >>> import torch
+    >>> error = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    >>> basis = torch.tensor([[[1.0], [0.0]]])  # the principal direction: nothing to learn
+    >>> oja_gradient(error, error @ basis[0], basis, True).abs().max()
+    tensor(0.)
+    """
+    groups, _, rank = basis.shape
+    rows = error.shape[0]
+    error = error.reshape(rows, groups, -1).transpose(0, 1)
+    components = components.reshape(rows, groups, rank).transpose(0, 1)
+    cross = (error.mT @ components).float() / rows
+    inner = (components.mT @ components).float() / rows
+    if normalise:
+        mean, mean_component = error.mean(1).float(), components.mean(1).float()
+        variance = (error * error).mean(1).float() - mean**2
+        cross = cross - mean[:, :, None] * mean_component[:, None]
+        inner = inner - mean_component[:, :, None] * mean_component[:, None]
+        scale = variance.max().clamp(min=1e-30)
+        cross, inner = cross / scale, inner / scale
+    return (basis.float() @ inner - cross).to(basis.dtype)

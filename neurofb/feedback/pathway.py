@@ -1,0 +1,106 @@
+"""What every pathway is: a module beside a layer that takes the layer's error back to its input."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neurofb.feedback.stage import Stage
+from neurofb.feedback.trace import Call
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a pathway is put: a layer, its forward map, a generator of its own, what was traced.
+
+    `calls` is empty when no example input was given to `attach`.
+    """
+
+    name: str
+    layer: nn.Module
+    stage: Stage
+    generator: torch.Generator
+    calls: Mapping[str, Call]
+
+    @property
+    def weight(self) -> Tensor:
+        """The layer's weight, detached."""
+        return self.layer.get_parameter("weight").detach()
+
+
+class Pathway(nn.Module):
+    """Base of the pathways: holds the feedback matrices, counts how often it fired.
+
+    A pathway never takes part in a forward pass. The layer calls `backward` once per backward pass.
+    Matrices that learn by an optimiser are parameters, all others are buffers.
+    """
+
+    #: name of the rule, as `describe` prints it
+    rule: str = ""
+    #: whether the forward weights are read (weight transport)
+    transports_weights: bool = False
+    #: name of the layer whose error is used, if it is not the layer's own
+    source: str | None = None
+
+    def __init__(self, layer_name: str) -> None:
+        super().__init__()
+        self.layer_name = layer_name
+        self.fired = 0
+
+    def backward(
+        self, h: Tensor, delta: Tensor, weight: Tensor, stage: Stage, box: "Box | None"
+    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """Return the error at the layer's input and a pseudo-gradient for each of `learned`.
+
+        Parameters
+        ----------
+        h
+            The layer's input.
+        delta
+            The error at the layer's output (its pre-activation).
+        weight, stage
+            The forward map.
+        box
+            Where a direct pathway finds its source's error.
+        """
+        raise NotImplementedError
+
+    @property
+    def learned(self) -> tuple[nn.Parameter, ...]:
+        """The matrices that receive pseudo-gradients, in the order `backward` returns them."""
+        return ()
+
+    def open_box(self) -> "Box | None":
+        """Return the box for this forward pass (direct pathways only)."""
+        return None
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return what a checkpoint keeps beside the matrices."""
+        return {"fired": self.fired}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Set what a checkpoint has kept beside the matrices."""
+        self.fired = int(state["fired"])
+
+    def hold(self, name: str, value: Tensor, learned: bool) -> None:
+        """Register a feedback matrix: a parameter if an optimiser moves it, else a buffer."""
+        if learned:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+
+class Box:
+    """A place for one error of one forward pass, filled and emptied during its backward pass."""
+
+    def __init__(self) -> None:
+        self.delta: Tensor | None = None
+
+
+def uniform(
+    shape: tuple[int, ...], bound: float, generator: torch.Generator, like: Tensor
+) -> Tensor:
+    """Draw from U(−bound, bound) on the CPU, then move to the dtype and device of `like`."""
+    value = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 * bound - bound
+    return value.to(like)

@@ -1,0 +1,59 @@
+"""SVD refresh: Q P is reset to the best rank-r approximation of the weight every n steps."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from torch import Tensor
+
+from neurofb.feedback.factors import truncated_svd
+from neurofb.feedback.learning import Learning, Signals
+
+if TYPE_CHECKING:
+    from neurofb.feedback.low_rank import LowRankPathway
+
+
+@dataclass(frozen=True, kw_only=True)
+class SvdRefresh(Learning):
+    """Set Q P to the truncated SVD of Wᵀ at every `every`-th backward pass, nothing in between.
+
+    The equilibrium of the normative rule, and the refactorisation of Hanut & Kadmon's (2025)
+    training scripts. It reads W: weight transport.
+
+    Parameters
+    ----------
+    every
+        Backward passes from one refresh to the next.
+
+    Raises
+    ------
+    ValueError
+        If `every` is below 1.
+
+    Examples
+    --------
+    >>> SvdRefresh(every=10).transports_weights
+    True
+    """
+
+    rule: Literal["svd_refresh"] = "svd_refresh"
+    every: int = 10
+    transports_weights: ClassVar[bool] = True
+    uses_optimiser: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every={self.every} must be at least 1 backward pass")
+
+    def prepare(self, pathway: "LowRankPathway", weight: Tensor | None) -> None:
+        """Refresh the matrices if it is time."""
+        assert weight is not None, "refused by the pathway when it is built"
+        if pathway.fired % self.every == 0:
+            factors = pathway.factors
+            pathway.set_matrices(
+                *factors.split(*truncated_svd(factors.matrix(weight), pathway.rank))
+            )
+
+    def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
+        """Return no pseudo-gradients."""
+        del signals
+        return None, None
