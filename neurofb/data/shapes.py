@@ -157,9 +157,9 @@ class ShapesOnLeaves:
         if self.background == "leaves":
             pictures = self._leaves(rng)
         else:
-            from neurofb.data.natural import random_cuts
+            from neurofb.data.photographs import random_cuts
 
-            pictures = random_cuts(rng, CHUNK, split=split, size=self.image_size)
+            pictures = random_cuts(rng, CHUNK, split=split, size=self.image_size, seed=self.seed)
         labels = rng.permutation(np.arange(CHUNK) % len(FIGURES))
         _paint(pictures, self._figure_coverage(rng, labels), self._figure_grey(rng, pictures))
         if self.texture > 0:
