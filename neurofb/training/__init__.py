@@ -1,0 +1,27 @@
+"""The training loop, optimisers, checkpoints, history."""
+
+from neurofb.training.arithmetic import Arithmetic, resolve_arithmetic
+from neurofb.training.config import TrainingConfig
+from neurofb.training.device import resolve_device
+from neurofb.training.evaluate import Evaluation, evaluate
+from neurofb.training.loop import NonFiniteLossError, TrainingResult, train
+from neurofb.training.optimisers import Optimiser
+from neurofb.training.schedule import Constant, Cosine, Exponential, InverseTime, Schedule
+
+__all__ = [
+    "Arithmetic",
+    "Constant",
+    "Cosine",
+    "Evaluation",
+    "Exponential",
+    "InverseTime",
+    "NonFiniteLossError",
+    "Optimiser",
+    "Schedule",
+    "TrainingConfig",
+    "TrainingResult",
+    "evaluate",
+    "resolve_arithmetic",
+    "resolve_device",
+    "train",
+]

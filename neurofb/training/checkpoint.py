@@ -1,0 +1,107 @@
+"""Checkpoints: written whole or not at all, loaded without running anybody's code."""
+
+import os
+import pickle
+import struct
+import uuid
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FILE_NAME = "checkpoint.pt"
+
+
+def save_checkpoint(state: dict[str, Any], folder: Path) -> Path:
+    """Write ``checkpoint.pt``; a kill at any moment leaves the old one or the new one.
+
+    The file is written beside its place under another name, flushed to the disk and renamed.
+
+    Parameters
+    ----------
+    state
+        Tensors, numbers, strings, lists and dicts of them.
+    folder
+        An existing folder.
+    """
+    path = folder / FILE_NAME
+    partial = folder / f"{FILE_NAME}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        with partial.open("wb") as file:
+            torch.save({"format": _FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _flush_folder(folder)
+    return path
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return what `save_checkpoint` wrote, on the CPU, or None if there is no checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or is no checkpoint of neurofb; the message names it.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise zipfile.BadZipFile(f"bad checksum of {broken}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} is damaged or no checkpoint of neurofb ({reason}); "
+            "delete it to start from the beginning"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise ValueError(f"{path} is no checkpoint of this version of neurofb ({_FORMAT})")
+    return state
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left behind."""
+    for partial in folder.glob(f"{FILE_NAME}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+_FORMAT = "neurofb checkpoint 1"
+
+#: what zipfile and torch.load raise on damaged or foreign files
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    pickle.UnpicklingError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    AssertionError,
+)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the renaming itself durable, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

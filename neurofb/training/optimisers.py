@@ -1,0 +1,148 @@
+"""Any optimiser of torch, with the feedback's matrices in a parameter group of their own."""
+
+import inspect
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from neurofb.feedback import pathway_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """An optimiser of `torch.optim` by name, and which parameters decay.
+
+    Parameters
+    ----------
+    name
+        A class of `torch.optim`.
+    learning_rate, weight_decay
+        Of the network's own parameters.
+    decay_on
+        ``"conv"``: kernels of convolutions only; ``"weights"``: every weight of two or more
+        dimensions; ``"all"``: biases and gains too.
+    options
+        Further keyword arguments of the class, ``{"betas": (0.9, 0.99)}``.
+    pathway_learning_rate, pathway_weight_decay
+        Of the feedback's matrices; ``None`` takes those of the weights.
+
+    Raises
+    ------
+    ValueError
+        If the name or an option is unknown, or a number is out of its range.
+
+    Examples
+    --------
+    >>> optimiser = Optimiser(weight_decay=1.0).build(nn.Conv2d(1, 2, 3))
+    >>> [(group["name"], group["weight_decay"]) for group in optimiser.param_groups]
+    [('weights', 1.0), ('no_decay', 0.0)]
+    """
+
+    name: str = "AdamW"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    decay_on: Literal["conv", "weights", "all"] = "conv"
+    options: dict[str, float | bool | int | tuple[float, ...]] = field(default_factory=dict)
+    pathway_learning_rate: float | None = None
+    pathway_weight_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        allowed = inspect.signature(_find(self.name)).parameters
+        for option in self.options:
+            if option not in allowed or option in ("params", "lr", "weight_decay"):
+                raise ValueError(
+                    f"options[{option!r}] is no option of {self.name}; it has {', '.join(allowed)}"
+                )
+        for name in ("learning_rate", "weight_decay", *_PATHWAY):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r} must be a finite number >= 0")
+        if "weight_decay" not in allowed and (self.weight_decay or self.pathway_weight_decay):
+            raise ValueError(
+                f"weight_decay={self.weight_decay!r}: {self.name} has no weight decay, "
+                "so both decays must be 0"
+            )
+        if self.decay_on not in _MIN_DIMS:
+            raise ValueError(f"decay_on={self.decay_on!r} must be one of {', '.join(_MIN_DIMS)}")
+
+    def build(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Make the optimiser of a network's trainable parameters.
+
+        Its groups carry a ``"name"`` (weights, no_decay, pathways) and a ``"base_rate"``, the
+        learning rate before the schedule.
+
+        Raises
+        ------
+        ValueError
+            If the network has nothing to train or the class refuses its parameters.
+        """
+        pathways = [p for p in pathway_parameters(network) if p.requires_grad]
+        is_pathway = {id(parameter) for parameter in pathways}
+        own = [p for p in network.parameters() if p.requires_grad and id(p) not in is_pathway]
+        decays = [parameter.ndim >= _MIN_DIMS[self.decay_on] for parameter in own]
+        rate, decay = self.learning_rate, self.weight_decay
+        pathway_rate = rate if self.pathway_learning_rate is None else self.pathway_learning_rate
+        pathway_decay = decay if self.pathway_weight_decay is None else self.pathway_weight_decay
+        groups = [
+            _group("weights", [p for p, d in zip(own, decays, strict=True) if d], rate, decay),
+            _group("no_decay", [p for p, d in zip(own, decays, strict=True) if not d], rate, 0.0),
+            _group("pathways", pathways, pathway_rate, pathway_decay),
+        ]
+        groups = [group for group in groups if group["params"]]
+        if not groups:
+            raise ValueError("network has no parameter with requires_grad=True: nothing to train")
+        optimiser_class = _find(self.name)
+        if "weight_decay" not in inspect.signature(optimiser_class).parameters:
+            for group in groups:
+                del group["weight_decay"]
+        options = _faster_options(optimiser_class, groups) | self.options
+        try:
+            return optimiser_class(groups, **options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{self.name} with options={self.options}: {error}") from error
+
+
+_PATHWAY = ("pathway_learning_rate", "pathway_weight_decay")
+_MIN_DIMS = {"conv": 3, "weights": 2, "all": 0}
+_NEEDS_MORE = {
+    "LBFGS": "needs a closure that evaluates the loss again and again",
+    "SparseAdam": "needs sparse gradients",
+}
+
+
+def set_learning_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's rate to its base rate times the schedule's factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["base_rate"] * factor
+
+
+def _find(name: str) -> type[Any]:
+    """Return the class of `torch.optim` with this name."""
+    found = getattr(torch.optim, name, None)
+    if name in _NEEDS_MORE:
+        raise ValueError(f"name={name!r} cannot be used here: it {_NEEDS_MORE[name]}")
+    if not (inspect.isclass(found) and issubclass(found, torch.optim.Optimizer)):
+        found = torch.optim.Optimizer
+    if found is torch.optim.Optimizer:
+        raise ValueError(f"name={name!r} is no optimiser of torch.optim; try AdamW, RMSprop, SGD")
+    return found
+
+
+def _group(name: str, parameters: list[nn.Parameter], rate: float, decay: float) -> dict[str, Any]:
+    return {
+        "params": parameters,
+        "name": name,
+        "base_rate": rate,
+        "lr": rate,
+        "weight_decay": decay,
+    }
+
+
+def _faster_options(optimiser_class: type, groups: list[dict[str, Any]]) -> dict[str, bool]:
+    """Take the fused update where torch has it: the same numbers up to rounding, in less time."""
+    has_fused = "fused" in inspect.signature(optimiser_class).parameters
+    kinds = {parameter.device.type for group in groups for parameter in group["params"]}
+    return {"fused": True} if has_fused and kinds <= {"cpu", "cuda"} else {}
