@@ -139,7 +139,8 @@ class RetinaVVS(nn.Module):
     ) -> Float[Tensor, "image num_classes"]:
         """Return the logits of the classes."""
         h = self.features(images)
-        h = functional.avg_pool2d(h, self.config.pool).flatten(1)
+        h = functional.avg_pool2d(h, self.config.pool)
+        h = h.permute(0, 2, 3, 1).flatten(1)  # y, x, unit as in Keras; quick in channels-last
         if self.config.hidden:
             h = self.dropout(torch.relu(self.hidden(h)))
         return self.readout(h)

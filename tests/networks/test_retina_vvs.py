@@ -78,7 +78,7 @@ def test_forward_is_the_written_out_network():
     h = images
     for layer in (network.retina_1, network.retina_2, network.vvs_1, network.vvs_2):
         h = functional.conv2d(h, layer.weight, layer.bias, padding=1).clamp(min=0)
-    h = h.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)).flatten(1)
+    h = h.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)).permute(0, 2, 3, 1).flatten(1)
     h = (h @ network.hidden.weight.T + network.hidden.bias).clamp(min=0)
     expected = h @ network.readout.weight.T + network.readout.bias
     torch.testing.assert_close(network(images), expected)
