@@ -1,0 +1,52 @@
+"""Datasets in, matplotlib figures out; nothing is computed here but selections and medians.
+
+Each function takes a labelled dataset and returns a `matplotlib.figure.Figure` that belongs to no
+global state (nothing is shown, nothing to close). Matplotlib is imported on the first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from neurofb.plot.composite import figure5
+    from neurofb.plot.distributions import measure_distributions
+    from neurofb.plot.example import example_study
+    from neurofb.plot.learning import learning_curves
+    from neurofb.plot.montage import receptive_field_montage
+    from neurofb.plot.rank import symmetry_against_rank
+    from neurofb.plot.save import save_figure
+    from neurofb.plot.tuning import orientation_tuning
+
+__all__ = [
+    "example_study",
+    "figure5",
+    "learning_curves",
+    "measure_distributions",
+    "orientation_tuning",
+    "receptive_field_montage",
+    "save_figure",
+    "symmetry_against_rank",
+]
+
+_HOME = {
+    "example_study": "example",
+    "figure5": "composite",
+    "learning_curves": "learning",
+    "measure_distributions": "distributions",
+    "orientation_tuning": "tuning",
+    "receptive_field_montage": "montage",
+    "save_figure": "save",
+    "symmetry_against_rank": "rank",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a plot function, and with it matplotlib, when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'neurofb.plot' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"neurofb.plot.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public functions."""
+    return __all__
