@@ -1,6 +1,24 @@
 """Measures: from a network or a tensor to labelled numbers."""
 
+from neurofb.measures.alive import response_to_images
+from neurofb.measures.bars import bar_orientedness
+from neurofb.measures.fits import fit_dog, fit_gabor
+from neurofb.measures.grating_tuning import grating_tuning
+from neurofb.measures.nulls import spectrum_matched_noise
 from neurofb.measures.receptive_field import gaussian_probes, receptive_field
 from neurofb.measures.shape import shape_measures
+from neurofb.measures.symmetry import rotation_correlation, rotational_symmetry
 
-__all__ = ["gaussian_probes", "receptive_field", "shape_measures"]
+__all__ = [
+    "bar_orientedness",
+    "fit_dog",
+    "fit_gabor",
+    "gaussian_probes",
+    "grating_tuning",
+    "receptive_field",
+    "response_to_images",
+    "rotation_correlation",
+    "rotational_symmetry",
+    "shape_measures",
+    "spectrum_matched_noise",
+]

@@ -1,13 +1,13 @@
 """Look into a network without leaving a trace: evaluation mode, early stop, one named layer."""
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from neurofb.feedback import exact_backward
 from neurofb.measures.support import Support, SupportTracker
 
 
@@ -37,7 +37,7 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
     devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     try:
         network.eval()
-        with torch.random.fork_rng(devices=list(devices)), _exact_backward(network):
+        with torch.random.fork_rng(devices=list(devices)), exact_backward(network):
             yield
     finally:
         for module, mode in modes:
@@ -201,10 +201,3 @@ def choose_units(units: object, num_units: int) -> list[int]:
     if min(chosen) < 0 or max(chosen) >= num_units:
         raise ValueError(f"units={chosen} must lie in 0 … {num_units - 1}")
     return chosen
-
-
-def _exact_backward(network: nn.Module) -> contextlib.AbstractContextManager:
-    """Return `neurofb.feedback.exact_backward`, or a context that does nothing without it."""
-    feedback = importlib.import_module("neurofb.feedback")
-    exact = getattr(feedback, "exact_backward", None)
-    return contextlib.nullcontext() if exact is None else exact(network)

@@ -5,6 +5,8 @@ import torch
 import xarray as xr
 
 from neurofb import labels
+from neurofb.measures.bars import bar_orientedness
+from neurofb.measures.fits import fit_dog, fit_gabor
 from neurofb.measures.orientation import linear_grating_response, orientation_tuning
 from neurofb.measures.receptive_field import DEAD_BELOW
 from neurofb.measures.symmetry import (
@@ -33,7 +35,14 @@ _VARIABLES = {
     "surround_ratio": ("1", "volume of the opposite sign over that of the peak's sign"),
     "dc_ratio": ("1", "response to uniform light over that to the best grating"),
     "smoothness": ("1", "autocorrelation of neighbouring pixels"),
+    "bar_ratio": ("1", "bar bank, preferred over orthogonal (Lindsey et al. 2019)"),
+    "bar_std": ("1", "bar bank, standard deviation over angles (Lindsey et al. 2019)"),
+    "dog_r2": ("1", "R² of the difference-of-Gaussians fit"),
+    "gabor_r2": ("1", "R² of the Gabor fit"),
+    "delta_aic": ("1", "AIC of the difference of Gaussians minus AIC of the Gabor function"),
 }
+_BARS = ("bar_ratio", "bar_std")
+_FITS = ("dog_r2", "gabor_r2", "delta_aic")
 
 
 def shape_measures(
@@ -82,7 +91,8 @@ def shape_measures(
     flat = _leading_component(fields)
     dead = np.abs(fields).max((1, 2, 3)) < DEAD_BELOW
     alive = np.flatnonzero(~dead)
-    table = {name: np.full(len(fields), np.nan) for name in _VARIABLES}
+    skipped = (() if bars else _BARS) + (() if fits else _FITS)
+    table = {name: np.full(len(fields), np.nan) for name in _VARIABLES if name not in skipped}
     spectrum = np.full((len(fields), NUM_HARMONICS), np.nan)
     for unit in alive:
         disc = energy_disc(flat[unit])
@@ -100,9 +110,16 @@ def shape_measures(
     table["preferred_orientation"][alive] = tuning.preferred_orientation
     table["preferred_frequency"][alive] = tuning.preferred_frequency
     table["dc_ratio"][alive] = np.abs(flat[alive].sum((1, 2))) / tuning.best_response
+    if bars:
+        table["bar_ratio"], table["bar_std"] = bar_orientedness(flat)
+    if fits:
+        for unit in alive:
+            dog, gabor = fit_dog(flat[unit]), fit_gabor(flat[unit])
+            table["dog_r2"][unit], table["gabor_r2"][unit] = dog.r2, gabor.r2
+            table["delta_aic"][unit] = dog.aic - gabor.aic
     truncated = was_truncated | (table["disc_coverage"] < LEAST_COVERAGE)
     result = xr.Dataset(
-        {name: labels.variable("unit", table[name], *_VARIABLES[name]) for name in _VARIABLES},
+        {name: labels.variable("unit", table[name], *_VARIABLES[name]) for name in table},
         coords={
             "unit": labels.coordinate("unit", units),
             "harmonic": labels.coordinate("harmonic", np.arange(NUM_HARMONICS)),
@@ -165,7 +182,7 @@ def _leading_component(fields: np.ndarray) -> np.ndarray:
 def _surround_ratio(field: np.ndarray) -> float:
     """Return the volume of the opposite sign over the volume of the peak's sign."""
     signed = field * np.sign(field.ravel()[np.abs(field).argmax()])
-    return float(-np.minimum(signed, 0).sum() / np.maximum(signed, 0).sum())
+    return float(np.maximum(-signed, 0).sum() / np.maximum(signed, 0).sum())
 
 
 def _smoothness(field: np.ndarray) -> float:

@@ -102,10 +102,10 @@ def rotation_correlation(
     np.float64(-1.0)
     """
     disc = energy_disc(rf)
-    rows, columns = np.indices(rf.shape)
-    dy, dx = rows - disc.y, columns - disc.x
-    inside = np.hypot(dy, dx) <= max(disc.radius, SMALLEST_RADIUS)
-    dy, dx, here = dy[inside], dx[inside], rf[inside] / np.abs(rf).max()
+    grid = np.indices(rf.shape).reshape(2, -1) - np.array([[disc.y], [disc.x]])
+    inside = np.hypot(*grid) <= max(disc.radius, SMALLEST_RADIUS)
+    dy, dx = grid[:, inside]
+    here = rf.ravel()[inside] / np.abs(rf).max()
     turn = np.deg2rad(np.asarray(angles, dtype=float))[:, None]
     y = disc.y + np.cos(turn) * dy + np.sin(turn) * dx
     x = disc.x - np.sin(turn) * dy + np.cos(turn) * dx
@@ -113,8 +113,8 @@ def rotation_correlation(
     coefficients = spline_filter(rf / np.abs(rf).max(), order=3, mode="nearest")
     turned = map_coordinates(coefficients, [y, x], order=3, mode="nearest", prefilter=False)
     turned, here = np.asarray(turned) * valid, here[None] * valid
-    norm = np.sqrt((turned**2).sum(1) * (here**2).sum(1))
-    return (turned * here).sum(1) / np.maximum(norm, np.finfo(float).tiny)
+    norm = np.sqrt(np.sum(turned**2, axis=1) * np.sum(here**2, axis=1))
+    return np.sum(turned * here, axis=1) / np.maximum(norm, np.finfo(float).tiny)
 
 
 def _on_map(shape: tuple[int, ...], y: np.ndarray, x: np.ndarray) -> np.ndarray:
