@@ -5,14 +5,17 @@ attributes; configuration and provenance are JSON strings, so that both zarr and
 """
 
 import datetime
+import glob
 import json
 import os
 import platform
 import shutil
 import subprocess
 import uuid
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,11 @@ def variable(
     **attrs
         Further attributes (strings and numbers only).
 
+    Raises
+    ------
+    ValueError
+        If an attribute is neither a string nor a number.
+
     Examples
     --------
     >>> variable("unit", [0.5, 1.0], "1", "rotational symmetry").attrs["units"]
@@ -67,6 +75,12 @@ def variable(
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    for name, value in attrs.items():
+        if not isinstance(value, str | int | float):
+            raise ValueError(
+                f"attribute {name!r} is a {type(value).__name__}; allowed: str, int, float "
+                "(arrays are variables)"
+            )
     values = np.asarray(values)
     if values.dtype.kind in "US":
         values = values.astype(object)
@@ -147,16 +161,18 @@ def save(result: xr.Dataset | xr.DataTree, path: str | os.PathLike[str]) -> Path
     """Write a dataset or a tree whole or not at all; ``.nc`` writes netCDF, ``.zarr`` zarr v3.
 
     The result is written beside `path` under another name and renamed at the end, so a kill leaves
-    either the old result or the new one. An existing result is replaced.
+    either the old result or the new one. An existing result is replaced. (A folder cannot be
+    replaced in one step: after a kill between the two renames, `load` finds the old one aside.)
 
     Raises
     ------
     ValueError
         If the suffix is neither ``.zarr`` nor ``.nc``.
+    ImportError
+        If netCDF is asked for and its packages are not installed.
     """
     path = Path(path)
-    if path.suffix not in (".zarr", ".nc"):
-        raise ValueError(f"path={str(path)!r} must end in .zarr or .nc")
+    _check_format(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
     try:
@@ -177,20 +193,25 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
     ------
     ValueError
         If there is no such result, or the file is not one that neurofb can read.
+    ImportError
+        If netCDF is asked for and its packages are not installed.
     """
     path = Path(path)
-    if not path.exists():
+    source = path if path.exists() else max(_set_aside(path), key=_modified, default=None)
+    if source is None:
         raise ValueError(f"path={str(path)!r} does not exist")
+    _check_format(path)
     engines: Mapping[str, dict[str, Any]] = {
         ".nc": {"engine": "h5netcdf"},
         ".zarr": {"engine": "zarr", "consolidated": False},
     }
-    if path.suffix not in engines:
-        raise ValueError(f"path={str(path)!r} must end in .zarr or .nc")
     try:
-        with xr.open_datatree(path, **engines[path.suffix]) as tree:
-            return tree.load()
-    except (OSError, KeyError, FileNotFoundError, ValueError) as error:
+        with warnings.catch_warnings():
+            # xarray leaves out an array whose metadata is damaged, with no more than a warning
+            warnings.filterwarnings("error", message="Object at .* is not recognized")
+            with xr.open_datatree(source, **engines[path.suffix]) as tree:
+                return tree.load()
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, UserWarning) as error:
         raise ValueError(f"path={str(path)!r} is not a readable result: {error}") from error
 
 
@@ -206,13 +227,41 @@ def _git_commit() -> str:
     return answer.stdout.strip()
 
 
+def _check_format(path: Path) -> None:
+    """Refuse another suffix, and netCDF where it is not installed."""
+    if path.suffix not in (".zarr", ".nc"):
+        raise ValueError(f"path={str(path)!r} must end in .zarr or .nc")
+    missing = [name for name in ("h5netcdf", "h5py") if find_spec(name) is None]
+    if path.suffix == ".nc" and missing:
+        raise ImportError(
+            f"path={str(path)!r} needs {' and '.join(missing)}: pip install 'neurofb[netcdf]'"
+        )
+
+
 def _replace(partial: Path, path: Path) -> None:
     """Put `partial` in the place of `path`; a folder is moved aside first, then removed."""
-    old = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.old{path.suffix}")
-    if path.is_dir():
+    if path.is_dir() or (partial.is_dir() and path.exists()):
+        old = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.old{path.suffix}")
         path.rename(old)
-    partial.replace(path)
-    _remove(old)
+        try:
+            partial.replace(path)
+        except OSError:
+            old.rename(path)
+            raise
+    else:
+        partial.replace(path)
+    for old in _set_aside(path):
+        _remove(old)
+
+
+def _set_aside(path: Path) -> list[Path]:
+    """Find what `_replace` moved aside and a kill kept it from removing."""
+    return list(path.parent.glob(f"{glob.escape(path.stem)}.????????.old{path.suffix}"))
+
+
+def _modified(path: Path) -> float:
+    """Return the time of the last change."""
+    return path.stat().st_mtime
 
 
 def _remove(path: Path) -> None:
