@@ -5,16 +5,19 @@ from neurofb.measures.bars import bar_orientedness
 from neurofb.measures.fits import fit_dog, fit_gabor
 from neurofb.measures.grating_tuning import grating_tuning
 from neurofb.measures.nulls import spectrum_matched_noise
+from neurofb.measures.population import counted_units, population_medians
 from neurofb.measures.receptive_field import gaussian_probes, receptive_field
 from neurofb.measures.shape import shape_measures
 from neurofb.measures.symmetry import rotation_correlation, rotational_symmetry
 
 __all__ = [
     "bar_orientedness",
+    "counted_units",
     "fit_dog",
     "fit_gabor",
     "gaussian_probes",
     "grating_tuning",
+    "population_medians",
     "receptive_field",
     "response_to_images",
     "rotation_correlation",

@@ -1,0 +1,92 @@
+"""Studies after Hanut & Kadmon (2025) Fig. 5: which feedback makes which receptive fields.
+
+Every function returns a `neurofb.study.Study`: conditions (runs of ``retina_vvs.py``) × seeds.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from neurofb.config import RunConfig
+from neurofb.data import FashionMNIST, NaturalPatches
+from neurofb.feedback import LowRank, Oja, SvdRefresh
+from neurofb.recipes import load_recipe
+from neurofb.study import Study
+
+
+def demo() -> Study:
+    """The four conditions on the default images, two seeds: five minutes on two cores."""
+    return Study(name="Figure 5 in small", conditions=_conditions(), seeds=(1, 2))
+
+
+def figure5() -> Study:
+    """Both placements of the kernel, SVD and local learning, both controls of dLDFA, five seeds."""
+    return Study(
+        name="Figure 5: both placements, reference and local learning",
+        conditions={
+            "BP wide": _recipe("bp_wide"),
+            **_ldfa("P", "svd"),
+            **_ldfa("P", "local"),
+            **_ldfa("Q", "svd"),
+            **_ldfa("Q", "local"),
+            "BP narrow": _recipe("bp_bottleneck"),
+            "dLDFA narrow": _recipe("dldfa"),
+            "dLDFA 10-d": _recipe("dldfa", rank=10, source="readout"),
+        },
+        seeds=(0, 1, 2, 3, 4),
+    )
+
+
+def natural_patches() -> Study:
+    """The four conditions on natural-image patches ('which photograph?'), shorter, two seeds."""
+    return _on(NaturalPatches(), "natural patches", num_steps=1000)
+
+
+def fashion_mnist() -> Study:
+    """The four conditions on Fashion-MNIST, shorter, two seeds (Debian: dataset-fashion-mnist)."""
+    return _on(FashionMNIST(image_size=24, num_train=20_000), "Fashion-MNIST", num_steps=1000)
+
+
+def _conditions() -> dict[str, RunConfig]:
+    """Return the columns of the figure."""
+    return {
+        "BP wide": _recipe("bp_wide"),
+        "LDFA r=4": _recipe("ldfa", rank=4),
+        "LDFA r=2": _recipe("ldfa", rank=2),
+        "LDFA r=1": _recipe("ldfa", rank=1),
+        "BP narrow": _recipe("bp_bottleneck"),
+        "dLDFA narrow": _recipe("dldfa"),
+    }
+
+
+def _ldfa(spatial_factor: str, learning: str) -> dict[str, RunConfig]:
+    """Return LDFA at three ranks for one placement of the kernel and one way of learning."""
+    label = f"kernel in {spatial_factor}, {'SVD' if learning == 'svd' else 'local'}"
+    pathways = {
+        "svd": LowRank(rank=1, learning=SvdRefresh(every=10), start="svd"),
+        "local": LowRank(rank=1, learning=Oja()),
+    }
+    base = _recipe("ldfa")
+    return {
+        f"LDFA r={rank}, {label}": replace(
+            base,
+            name=f"LDFA r={rank}, {label}",
+            feedback=replace(pathways[learning], rank=rank, spatial_factor=spatial_factor),
+        )
+        for rank in (4, 2, 1)
+    }
+
+
+def _on(data: NaturalPatches | FashionMNIST, title: str, num_steps: int) -> Study:
+    """Return the four conditions on other images."""
+    num_classes = 15 if isinstance(data, NaturalPatches) else 10
+    conditions = {}
+    for label, config in _conditions().items():
+        training = replace(config.training, num_steps=num_steps)
+        network = replace(config.network, num_classes=num_classes)
+        conditions[label] = replace(config, data=data, network=network, training=training)
+    return Study(name=f"Figure 5 on {title}", conditions=conditions, seeds=(1, 2))
+
+
+def _recipe(name: str, **arguments: object) -> RunConfig:
+    """Return a run of ``retina_vvs.py``, the file beside this one."""
+    return load_recipe(f"{Path(__file__).with_name('retina_vvs.py')}::{name}")(**arguments)

@@ -1,0 +1,236 @@
+"""The command line: a thin door to runs, studies, analyses and figures."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+#: command -> example, as `--help` shows it
+EXAMPLES = {
+    "demo": "neurofb demo --out out/demo",
+    "run": "neurofb run models/retina_vvs.py::ldfa --set feedback.rank=4 --seed 1 --out out/ldfa",
+    "analyse": "neurofb analyse analyses/receptive_fields.py out/demo/study.zarr --out out/demo",
+    "figure": "neurofb figure figure5 out/demo/study.zarr --out figure5.png",
+    "list": "neurofb list",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake ends in one line on stderr and exit status 2.
+
+    Parameters
+    ----------
+    arguments
+        The words after ``neurofb``; those of the process by default.
+
+    Examples
+    --------
+    >>> main(["list", "rules"])  # doctest: +ELLIPSIS
+    rules (neurofb.feedback)
+    ...
+    0
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except (ValueError, ArithmeticError, OSError) as error:
+        print(f"neurofb {options.name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"neurofb {options.name}: stopped; --resume goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="neurofb",
+        description="How the dimensionality and the route of the error shape what a network learns.",
+        epilog="Example: " + EXAMPLES["run"],
+    )
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", _demo, "run the four conditions of the figure and draw it")
+    demo.add_argument("--preset", default="demo", help="a study of models/figure5.py (default: demo)")
+    _add_output(demo)
+    demo.add_argument("--workers", type=int, help="processes at a time (default: number of cores)")
+
+    run = _command(commands, "run", _run, "run a recipe: one training run, or a study")
+    run.add_argument("recipe", help="path/to/file.py::function")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting by its dotted name, as often as needed",
+    )
+    run.add_argument("--seed", type=int, help="seed of the run")
+    run.add_argument("--device", help="auto, cpu, cuda, mps, cuda:1, …")
+    run.add_argument("--dry-run", action="store_true", help="check the run on one batch, then stop")
+    run.add_argument("--workers", type=int, help="processes at a time, for a study")
+    _add_output(run, required=False)
+
+    analyse = _command(commands, "analyse", _analyse, "run an analysis recipe on a result")
+    analyse.add_argument("recipe", help="path/to/file.py (its function analyse) or file.py::function")
+    analyse.add_argument("result", type=Path, help="result.zarr or study.zarr (or .nc)")
+    analyse.add_argument("--out", type=Path, required=True, help="folder for the analysis' files")
+
+    figure = _command(commands, "figure", _figure, "draw a figure of a study")
+    figure.add_argument("figure", help="name of the figure: see `neurofb list figures`")
+    figure.add_argument("result", type=Path, help="study.zarr (or .nc)")
+    figure.add_argument("--layer", default="retina_2", help="layer to show (default: retina_2)")
+    figure.add_argument("--out", type=Path, required=True, help="file to write, .png or .pdf")
+
+    listing = _command(commands, "list", _list, "list recipes, rules, data, measures, figures")
+    listing.add_argument("what", nargs="?", help="recipes, rules, data, measures or figures")
+    return parser
+
+
+def _command(commands, name, function, text) -> argparse.ArgumentParser:  # noqa: ANN001
+    parser = commands.add_parser(
+        name, help=text, description=text, epilog=f"Example: {EXAMPLES[name]}"
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--out", type=Path, required=required, help="folder for the results")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="go on with what the folder holds")
+    group.add_argument("--overwrite", action="store_true", help="start again, the old result is lost")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from neurofb.plot import figure5, save_figure
+    from neurofb.recipes import load_recipe
+    from neurofb.study import Study, layer_dataset, run_study
+
+    study = load_recipe(f"{_recipes_folder('models') / 'figure5.py'}::{options.preset}")()
+    if not isinstance(study, Study):
+        raise ValueError(f"--preset {options.preset} is not a study")
+    runs, seeds = study.num_runs, len(study.seeds)
+    print(f"{study.name}: {runs} runs, {len(study.conditions)} conditions × {seeds} seeds")
+    tree = run_study(
+        study,
+        options.out,
+        workers=options.workers,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        cache=_cache(),
+    )
+    dataset = layer_dataset(tree, "retina_2")
+    save_figure(figure5(dataset), options.out / "figure5.png", dataset)
+    _print_medians(tree)
+    print(f"figure: {options.out / 'figure5.png'}\ndataset: {options.out / 'study.zarr'}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from neurofb.config import RunConfig, change
+    from neurofb.dry_run import dry_run
+    from neurofb.recipes import load_recipe
+    from neurofb.run import run
+    from neurofb.study import Study, run_study
+
+    recipe = load_recipe(options.recipe)()
+    if isinstance(recipe, Study):
+        if options.set or options.seed is not None or options.dry_run or options.device:
+            raise ValueError("--set, --seed, --device and --dry-run are for a run, not for a study")
+        _need_output(options)
+        tree = run_study(
+            recipe,
+            options.out,
+            workers=options.workers,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            cache=_cache(),
+        )
+        _print_medians(tree)
+        print(f"dataset: {options.out / 'study.zarr'}")
+        return
+    if not isinstance(recipe, RunConfig):
+        raise ValueError(f"recipe {options.recipe!r} returns neither a run nor a study")
+    settings = dict(_setting(text) for text in options.set)
+    if options.seed is not None:
+        settings["seed"] = str(options.seed)
+    if options.device is not None:
+        settings["device"] = options.device
+    config = change(recipe, settings)
+    if options.dry_run:
+        print(dry_run(config, _cache()))
+        return
+    _need_output(options)
+    result = run(
+        config, options.out, resume=options.resume, overwrite=options.overwrite, cache=_cache()
+    )
+    print(f"test accuracy {float(result['test_accuracy']):.3f}")
+    print(f"dataset: {options.out / 'result.zarr'}")
+
+
+def _analyse(options: argparse.Namespace) -> None:
+    from neurofb import labels
+    from neurofb.plot import save_figure
+    from neurofb.recipes import load_recipe
+
+    address = options.recipe if "::" in options.recipe else f"{options.recipe}::analyse"
+    recipe = load_recipe(address)
+    dataset, figures = recipe(labels.load(options.result))
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = labels.save(dataset, options.out / "analysis.zarr")
+    for name, figure in figures.items():
+        print(f"figure: {save_figure(figure, options.out / f'{name}.png', dataset)}")
+    print(f"dataset: {path}")
+
+
+def _figure(options: argparse.Namespace) -> None:
+    from neurofb import labels, plot
+    from neurofb.listing import FIGURES
+    from neurofb.study import layer_dataset
+
+    if options.figure not in FIGURES:
+        raise ValueError(f"figure {options.figure!r} is not one of {', '.join(FIGURES)}")
+    dataset = layer_dataset(labels.load(options.result), options.layer)
+    figure = getattr(plot, FIGURES[options.figure])(dataset)
+    print(f"figure: {plot.save_figure(figure, options.out, dataset)}")
+
+
+def _list(options: argparse.Namespace) -> None:
+    from neurofb.listing import listing
+
+    print(listing(options.what))
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise ValueError(f"--set {text!r} must be NAME=VALUE")
+    return name, value
+
+
+def _need_output(options: argparse.Namespace) -> None:
+    if options.out is None:
+        raise ValueError("--out DIR is needed (or --dry-run)")
+
+
+def _recipes_folder(name: str) -> Path:
+    folder = Path(__file__).resolve().parent.parent / name
+    if not folder.is_dir():
+        raise ValueError(f"the folder {name}/ of recipes is not beside the package: use a clone")
+    return folder
+
+
+def _cache() -> Path:
+    from neurofb.data.cache import default_cache
+
+    return default_cache()
+
+
+def _print_medians(tree) -> None:  # noqa: ANN001
+    from neurofb.measures import population_medians
+    from neurofb.study import layer_dataset
+
+    print(population_medians(layer_dataset(tree, "retina_2")).to_dataframe().round(2).to_string())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

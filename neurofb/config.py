@@ -1,0 +1,214 @@
+"""A typed run: everything that determines a result, checked, printable and changeable by name."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Discriminator, TypeAdapter, ValidationError, with_config
+
+from neurofb.data import DataSource, ShapesOnLeaves
+from neurofb.feedback import Direct, Exact, LowRank, Random
+from neurofb.networks import RetinaVVSConfig
+from neurofb.training import TrainingConfig
+
+#: The settings of a pathway, told apart by their field `rule`.
+Feedback = Annotated[Exact | Random | LowRank | Direct, Discriminator("rule")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What is measured of the trained network, and with the same call of its nulls.
+
+    Parameters
+    ----------
+    layers
+        Layers whose receptive fields are mapped; the first is the one that figures show.
+    num_probes, probe_std
+        Low-contrast noise images over which the gradient is averaged, and their standard deviation
+        (in the units of the images).
+    fits
+        Whether DoG and Gabor functions are fitted (the slowest measure).
+    num_images
+        Test images on which a unit's activity decides whether it is alive.
+
+    Examples
+    --------
+    >>> Measurement().layers
+    ('retina_2', 'retina_1')
+    """
+
+    layers: tuple[str, ...] = ("retina_2", "retina_1")
+    num_probes: int = 48
+    probe_std: float = 0.3
+    fits: bool = True
+    num_images: int = 500
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError("layers=() must name at least one layer")
+        for name in ("num_probes", "num_images"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if not self.probe_std > 0:
+            raise ValueError(f"probe_std={self.probe_std} must be positive")
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run with its measures.
+
+    Parameters
+    ----------
+    name
+        What the run reproduces, for titles.
+    data, network, training, measurement
+        Settings of the parts.
+    feedback, feedback_layers
+        The pathway, and the layers (names or patterns) that carry it; all others keep
+        backpropagation. The pathway on ``vvs_1`` brings the error to the retina's output.
+    seed
+        Determines the start of weights and feedback, the order of images, augmentation and noise.
+        The data have a seed of their own.
+    device
+        "auto" (cuda, mps, cpu, the first there is) or a torch device.
+
+    Examples
+    --------
+    >>> RunConfig(name="test").feedback.rule
+    'exact'
+    """
+
+    name: str
+    data: DataSource = ShapesOnLeaves()
+    network: RetinaVVSConfig = RetinaVVSConfig()
+    feedback: Feedback = Exact()
+    feedback_layers: tuple[str, ...] = ()
+    training: TrainingConfig = TrainingConfig()
+    measurement: Measurement = Measurement()
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must be at least 0")
+
+
+def to_json(config: RunConfig) -> str:
+    """Return the configuration as one line of JSON, in the order of the fields.
+
+    Examples
+    --------
+    >>> from_json(to_json(RunConfig(name="test"))) == RunConfig(name="test")
+    True
+    """
+    return _ADAPTER.dump_json(config).decode()
+
+
+def from_json(text: str) -> RunConfig:
+    """Return the configuration written by `to_json`.
+
+    Raises
+    ------
+    ValueError
+        If the text is not a valid configuration; one line that names the setting.
+    """
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        raise ValueError(_explain(error)) from None
+
+
+def change(config: RunConfig, settings: Mapping[str, str]) -> RunConfig:
+    """Return the configuration with settings changed by dotted name.
+
+    Parameters
+    ----------
+    config
+        The configuration to start from.
+    settings
+        Dotted name → value as text: JSON where it parses as JSON, else a string.
+
+    Raises
+    ------
+    ValueError
+        If a name does not exist (with the nearest ones) or a value is not allowed.
+
+    Examples
+    --------
+    >>> change(RunConfig(name="test"), {"training.num_steps": "10"}).training.num_steps
+    10
+    """
+    tree: dict[str, Any] = json.loads(to_json(config))
+    for name, text in settings.items():
+        *path, last = name.split(".")
+        node: Any = tree
+        for depth, part in enumerate([*path, last]):
+            if not isinstance(node, dict) or part not in node:
+                where = ".".join(path[:depth])
+                known = list(node) if isinstance(node, dict) else []
+                near = difflib.get_close_matches(part, known, n=3) or known
+                raise ValueError(
+                    f"setting {name!r} does not exist; {where or 'a run'} has: {', '.join(near)}"
+                )
+            if depth < len(path):
+                node = node[part]
+        node[last] = _value(text)
+    return from_json(json.dumps(tree))
+
+
+def difference(old: str, new: str) -> list[str]:
+    """Return one line for each setting in which two configurations (as JSON) differ.
+
+    Examples
+    --------
+    >>> difference('{"a": {"b": 1}}', '{"a": {"b": 2}}')
+    ['a.b: 1 → 2']
+    """
+    first, second = _flat(json.loads(old)), _flat(json.loads(new))
+    missing = object()
+    return [
+        f"{name}: {first.get(name, 'absent')} → {second.get(name, 'absent')}"
+        for name in dict.fromkeys([*first, *second])
+        if first.get(name, missing) != second.get(name, missing)
+    ]
+
+
+def replace(config: RunConfig, **parts: Any) -> RunConfig:
+    """Return the configuration with whole parts replaced (`dataclasses.replace`).
+
+    Examples
+    --------
+    >>> replace(RunConfig(name="test"), seed=3).seed
+    3
+    """
+    return dataclasses.replace(config, **parts)
+
+
+_ADAPTER = TypeAdapter(RunConfig)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree}
+    return {k: v for name, node in tree.items() for k, v in _flat(node, f"{prefix}{name}.").items()}
+
+
+def _explain(error: ValidationError) -> str:
+    """Put the first problem of a validation into one line."""
+    problem = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    value = problem.get("input")
+    shown = f" (given: {value!r})" if not isinstance(value, dict) else ""
+    return f"{place}: {message}{shown}" if place else message
