@@ -110,7 +110,7 @@ def train(
     Raises
     ------
     ValueError
-        If the device, the folder or the checkpoint does not fit; what differs is named.
+        If the device, the images, the folder or the checkpoint does not fit; what differs is named.
     NonFiniteLossError
         If the loss or a weight becomes infinite or NaN.
     """
@@ -166,8 +166,10 @@ class _Run:
     ):
         self.network, self.config, self.seed, self.device = network, config, seed, device
         self.arithmetic, self.folder, self.snapshot, self.this = arithmetic, folder, snapshot, this
-        network.to(device).train()
+        network.to(device)
         arithmetic.layout_network(network)
+        _check_fits(network, data, device)
+        network.train()
         self.train_set, self.validation_set = _to(data.train, device), _to(data.validation, device)
         self.optimiser = config.optimiser.build(network)
         self.steps_per_epoch = num_batches(data.train.num_images, config.batch_size)
@@ -307,6 +309,22 @@ def _open(folder: Path | None, resume: bool) -> dict[str, Any] | None:
             "or delete the folder to start from the beginning"
         )
     return load_checkpoint(folder) if resume else None
+
+
+@torch.no_grad()
+def _check_fits(network: nn.Module, data: ImageSplits, device: torch.device) -> None:
+    """Refuse a network that does not take these images, or has too few outputs."""
+    try:
+        logits = network.eval()(data.train.images[:1].to(device))
+    except RuntimeError as error:
+        raise ValueError(
+            f"network does not take the images of {data.name!r}, shape {data.image_shape}: {error}"
+        ) from error
+    if logits.ndim != 2 or logits.shape[1] < data.num_classes:
+        raise ValueError(
+            f"network returns shape {tuple(logits.shape)} for one image of {data.name!r}; it must "
+            f"be (1, number of classes), and there are {data.num_classes} classes"
+        )
 
 
 def _to(images: ImageSet, device: torch.device) -> ImageSet:
