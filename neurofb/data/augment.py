@@ -1,7 +1,7 @@
-"""Augmentation: rotations by right angles, flips and shifts, from a generator."""
+"""Augmentation that favours no orientation: quarter turns, mirror images and small shifts."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -11,34 +11,31 @@ from torch.nn import functional
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Which augmentations training images undergo; the defaults favour no orientation.
+    """How training images are varied.
 
     Parameters
     ----------
     rotate
-        Rotate by a multiple of 90 degrees, one for the batch.
+        Turn each batch by a random multiple of 90 degrees.
     flip
-        Mirror left and right, each image with probability ½.
+        Mirror each batch with probability 1/2.
     shift
-        Largest shift along y and along x (pixels), one for the batch.
+        Shift each batch by up to this many pixels along x and y.
     fill
-        What comes in at the border: the "edge" pixels or "zero".
-
-    Raises
-    ------
-    ValueError
-        If the shift is negative or `fill` is unknown.
+        What moves in from outside: ``"edge"`` repeats the border, ``"zero"`` is zero.
 
     Examples
     --------
-    >>> Augmentation(shift=3).rotate
-    True
+    >>> Augmentation(shift=0)
+    Augmentation(rotate=True, flip=True, shift=0, fill='edge')
     """
 
     rotate: bool = True
     flip: bool = True
     shift: int = 2
     fill: Literal["edge", "zero"] = "edge"
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         if self.shift < 0:
@@ -56,40 +53,45 @@ def augment(
     shift: int = 2,
     fill: Literal["edge", "zero"] = "edge",
 ) -> Float[Tensor, "image channel y x"]:
-    """Return augmented images; the argument is left as it was.
+    """Vary a batch: one turn, one mirroring and one shift for all its images.
+
+    Four random numbers are drawn from `generator` (on the CPU) whichever variations are on, so
+    that switching one off leaves the others as they were.
 
     Parameters
     ----------
     images
-        Square images, if they are to be rotated.
+        A batch; it is not changed.
     generator
-        On the CPU; the same draws whatever is switched on.
+        The only source of randomness.
     rotate, flip, shift, fill
         See `Augmentation`.
 
     Raises
     ------
     ValueError
-        If images to be rotated are not square.
+        If images to be turned are not square, or the shift is not smaller than the image.
 
     Examples
     --------
-    >>> augment(torch.zeros(2, 1, 4, 4), generator=torch.Generator().manual_seed(0)).shape
-    torch.Size([2, 1, 4, 4])
+    >>> batch = torch.arange(4.0).reshape(1, 1, 2, 2)
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> augment(batch, generator=generator, shift=0).sum()
+    tensor(6.)
     """
-    turns = int(torch.randint(4, (), generator=generator))
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
-    dy, dx = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
+    height, width = images.shape[-2:]
+    if rotate and height != width:
+        raise ValueError(f"rotate=True needs square images, not {height} × {width}")
+    if not 0 <= shift < min(height, width):
+        raise ValueError(f"shift={shift} must be from 0 to {min(height, width) - 1}")
+    draws = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     if rotate:
-        if images.shape[2] != images.shape[3]:
-            raise ValueError(f"rotate=True needs square images, not {tuple(images.shape[2:])}")
-        images = images.rot90(turns, (2, 3))
-    if flip:
-        mirror = mirrored.to(images.device)[:, None, None, None]
-        images = torch.where(mirror, images.flip(3), images)
+        images = images.rot90(int(4 * draws[0]), (-2, -1))
+    if flip and draws[1] < 0.5:
+        images = images.flip(-1)
     if shift:
-        height, width = images.shape[2:]
         mode = "replicate" if fill == "edge" else "constant"
-        padded = functional.pad(images, (shift, shift, shift, shift), mode=mode)
-        images = padded[:, :, shift + dy : shift + dy + height, shift + dx : shift + dx + width]
-    return images
+        padded = functional.pad(images, (shift,) * 4, mode=mode)
+        top, left = (int((2 * shift + 1) * draw) for draw in draws[2:])
+        images = padded[..., top : top + height, left : left + width]
+    return images.contiguous()

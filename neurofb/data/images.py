@@ -45,7 +45,7 @@ class ImageSet:
             )
         if 0 in self.images.shape[1:]:
             raise ValueError(f"images must not be empty, shape={tuple(self.images.shape)}")
-        if not torch.isfinite(self.images).all():
+        if len(self.images) and not torch.isfinite(torch.stack(self.images.aminmax())).all():
             raise ValueError("images must be finite, but some pixels are NaN or infinite")
         if len(self.labels) and int(self.labels.min()) < 0:
             raise ValueError(f"labels must not be negative, the least is {int(self.labels.min())}")

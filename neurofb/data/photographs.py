@@ -105,7 +105,8 @@ def dealt_tiles(name: str, seed: int) -> tuple[list[Box], ...]:
     [12, 2, 2]
     """
     stream = np.random.SeedSequence(seed, spawn_key=(100 + PHOTOGRAPHS.index(name),))
-    return tiles(*photograph(name).shape, np.random.default_rng(stream))
+    height, width = photograph(name).shape
+    return tiles(height, width, np.random.default_rng(stream))
 
 
 def random_cuts(
