@@ -193,8 +193,9 @@ def characterise(
     for key, rf in fields.items():
         reference = None if key else untrained
         shape = shape_measures(rf, reference=reference, fits=measure.fits, bars=not key)
-        table = rf.drop_vars("status").merge(shape)
+        table = rf[["receptive_field"]].merge(shape)
         if not key:
+            table = table.merge(rf[["alive", "active_fraction"]])
             silent = (table["alive"] == 0) & (table["status"] == "ok")
             table["status"] = table["status"].where(~silent, "silent")
             table["counted"] = counted_units(table)
