@@ -1,5 +1,6 @@
 """A small training run, started as a program by the test that kills it."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -28,18 +29,11 @@ def toy(num_images: int = 70) -> ImageSplits:
     )
 
 
-def tiny_network() -> nn.Module:
-    network = RetinaVVSConfig(
-        image_size=8,
-        kernel_size=3,
-        num_classes=3,
-        retina_width=4,
-        bottleneck=2,
-        vvs_width=4,
-        hidden=5,
-        dropout=0.2,
-    ).build(seed=0)
-    return attach(network, {"vvs_1": LowRank(rank=1, learning=Oja())})
+def tiny_network(*, pathway: bool = True, **settings: float) -> nn.Module:
+    sizes = {"image_size": 8, "kernel_size": 3, "retina_width": 4, "bottleneck": 2, "vvs_width": 4}
+    config = RetinaVVSConfig(**sizes, num_classes=3, hidden=5, dropout=0.2)
+    network = dataclasses.replace(config, **settings).build(seed=0)
+    return attach(network, {"vvs_1": LowRank(rank=1, learning=Oja())} if pathway else {})
 
 
 def run(

@@ -1,6 +1,5 @@
 """Kill -9 while training, resume, compare with the run that was left alone."""
 
-import importlib.util
 import random
 import signal
 import subprocess
@@ -19,15 +18,6 @@ from neurofb.training.order import batch_indices
 SCRIPT = Path(__file__).with_name("killed_run.py")
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("killed_run", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def start_and_kill(
     folder: Path, num_steps: int, precision: str, delay: float, *, wait: bool
 ) -> None:
@@ -44,9 +34,8 @@ def start_and_kill(
 
 
 def check_equal_after_kills(
-    folder: Path, num_steps: int, precision: str, num_kills: int
+    script: ModuleType, folder: Path, num_steps: int, precision: str, num_kills: int
 ) -> list[int]:
-    script = load_script()
     began = time.perf_counter()
     alone, expected = script.run(None, num_steps, precision, resume=False)
     duration = time.perf_counter() - began
@@ -71,14 +60,16 @@ def check_equal_after_kills(
     return reached
 
 
-def test_one_kill(tmp_path: Path):
-    (reached,) = check_equal_after_kills(tmp_path, 100, precision="float32", num_kills=1)
+def test_one_kill(tmp_path: Path, tiny: ModuleType):
+    (reached,) = check_equal_after_kills(tiny, tmp_path, 100, precision="float32", num_kills=1)
     assert 0 < reached < 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_five_kills_at_random_moments(tmp_path: Path, precision: str):
-    reached = check_equal_after_kills(tmp_path, num_steps=600, precision=precision, num_kills=5)
+def test_five_kills_at_random_moments(tmp_path: Path, tiny: ModuleType, precision: str):
+    reached = check_equal_after_kills(
+        tiny, tmp_path, num_steps=600, precision=precision, num_kills=5
+    )
     assert reached == sorted(reached)
     assert reached[-1] > 0
