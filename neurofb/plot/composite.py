@@ -3,24 +3,32 @@
 After Hanut & Kadmon (2025), Fig. 5: what the dimensionality of the error does to a retina.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure, SubFigure
 
 from neurofb.plot.cells import draw_cell, mark_legend, select_units, single_channel
-from neurofb.plot.montage import count_ok, selection_note
+from neurofb.plot.montage import count_text, selection_note
 from neurofb.plot.rank import condition_places, draw_against_rank, rank_legend
-from neurofb.plot.study import null_band, require, seed_medians
+from neurofb.plot.study import low_rank_series, null_band, require, seed_medians
 from neurofb.plot.style import UNTRAINED_COLOUR, condition_colours, context, wrap_condition
 
 _MEASURES = {"rotational_symmetry": "symmetry", "orientation_selectivity": "gOSI"}
 
 
-def figure5(dataset: xr.Dataset, *, num_units: int | None = None) -> Figure:
+def figure5(
+    dataset: xr.Dataset,
+    *,
+    columns: Sequence[str] | None = None,
+    num_units: int | None = None,
+) -> Figure:
     """Draw receptive fields (a row a seed, a column a condition) beside measures against rank.
 
     Panel a: a sample of the units of every condition and seed, after those of the first condition
-    before training; under each column its medians and how many units are ok. Panels b and c:
+    before training; under each column its medians and how many units count. Panels b and c:
     medians over units of every seed against the feedback rank, the median over seeds, the band of
     the untrained units, and in how many seeds the order of Fig. 5 holds.
 
@@ -29,13 +37,16 @@ def figure5(dataset: xr.Dataset, *, num_units: int | None = None) -> Figure:
     dataset
         A study with `receptive_field`, `receptive_field_untrained`, `status`, `feedback_rank`,
         and `rotational_symmetry` and `orientation_selectivity` each with its ``_untrained``.
+    columns
+        Conditions of panel a; by default all, or, beyond eight, those of the first low-rank series
+        and those without low rank.
     num_units
         Units in a cell (two in a row); by default 8, 6, or 4 for one or two, three, or more seeds.
 
     Raises
     ------
     ValueError
-        If a variable is missing, or `num_units` is below 1.
+        If a variable or a condition is missing, or `num_units` is below 1.
 
     Examples
     --------
@@ -44,29 +55,47 @@ def figure5(dataset: xr.Dataset, *, num_units: int | None = None) -> Figure:
     9
     """
     names = [f"{measure}{null}" for measure in _MEASURES for null in ("", "_untrained")]
-    fields = ("receptive_field", "receptive_field_untrained")
-    require(dataset, *fields, "status", "feedback_rank", *names, dims=("condition", "seed", "unit"))
+    names += ["receptive_field", "receptive_field_untrained", "status"]
+    names += ["feedback_rank", "bottleneck"]
+    require(dataset, *names, dims=("condition", "seed", "unit"))
     num_seeds = dataset.sizes["seed"]
     if num_units is None:
         num_units = {1: 8, 2: 8, 3: 6}.get(num_seeds, 4)
     if num_units < 1:
         raise ValueError(f"num_units={num_units} must be at least 1")
+    shown = dataset.sel(condition=_columns(dataset, columns))
     with context():
-        tile = min((6.3 / (dataset.sizes["condition"] + 1) - 0.1) / 2, 0.5)  # inch
+        tile = min((6.3 / (shown.sizes["condition"] + 1) - 0.1) / 2, 0.5)  # inch
         height = max((tile * -(-num_units // 2) + 0.12) * num_seeds + 1.7, 4.4)
+        height += 0.35 * max(len(low_rank_series(dataset)) - 1, 0)
         figure = Figure(figsize=(10.0, height), layout="constrained")
         left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(6.6, 3.4), wspace=0.02)[
             0
         ]
-        _draw_fields(left, dataset, num_units)
+        _draw_fields(left, shown, num_units, condition_colours(dataset))
         _draw_measures(right, dataset)
     return figure
 
 
-def _draw_fields(figure: SubFigure, dataset: xr.Dataset, num_units: int) -> None:
+def _columns(dataset: xr.Dataset, columns: Sequence[str] | None) -> list[str]:
+    """Return the conditions of panel a."""
+    names = [str(name) for name in dataset["condition"].values]
+    for name in columns or ():
+        if name not in names:
+            raise ValueError(f"columns: no condition {name!r}; the dataset has {', '.join(names)}")
+    if columns is not None:
+        return list(columns)
+    others = list(low_rank_series(dataset).values())[1:]
+    left_out = {names[index] for members in others for index in members}
+    return names if len(names) <= 8 else [name for name in names if name not in left_out]
+
+
+def _draw_fields(
+    figure: SubFigure, dataset: xr.Dataset, num_units: int, conditions: dict[str, Any]
+) -> None:
     """Draw panel a: columns untrained, then every condition; rows seeds."""
     names = [str(name) for name in dataset["condition"].values]
-    colours = {"untrained": UNTRAINED_COLOUR, **condition_colours(dataset)}
+    colours = {"untrained": UNTRAINED_COLOUR} | {name: conditions[name] for name in names}
     trained = single_channel(dataset["receptive_field"])
     untrained = single_channel(dataset["receptive_field_untrained"])
     sort_by, shown = "rotational_symmetry", set[str]()
@@ -112,7 +141,7 @@ def _column_medians(dataset: xr.Dataset) -> list[str]:
             )
             lines.append(f"{short} {value:.2f}" if np.isfinite(value) else f"{short} –")
         if index >= 0:
-            lines.append(count_ok(dataset["status"].isel(condition=index)))
+            lines.append(count_text(dataset.isel(condition=index)))
         texts.append("\n".join(lines))
     return texts
 
@@ -128,22 +157,23 @@ def _draw_measures(figure: SubFigure, dataset: xr.Dataset) -> None:
         counts = _counts(dataset, measure, sign)
         axes.set_title("\n".join([title, *[""] * len(counts)]), loc="left", fontweight="bold")
         axes.set_title("\n".join(counts), loc="right", x=0.0, ha="left", fontsize=7.5)
-        axes.set_ylabel(f"{axes.get_ylabel()}\n({meaning})")
+        axes.set_ylabel(f"{_MEASURES[measure]}\n({meaning})")
     figure.axes[0].set_xlabel("")
-    rank_legend(figure)
+    rank_legend(figure, dataset)
 
 
 def _counts(dataset: xr.Dataset, measure: str, sign: int) -> list[str]:
     """Count seeds in which the expected order holds, for the comparisons that the study has.
 
-    Expected (sign 1: symmetry; -1: the reverse): the lowest rank above the full rank; the first
-    condition at the side (narrow BP) above the full rank and above the second one (dLDFA).
+    Expected (sign 1: symmetry; -1: the reverse): every series' lowest rank above the full rank;
+    the first condition at the side (narrow BP) above the full rank and above the others (dLDFA).
     """
     medians, names = seed_medians(dataset, measure), dataset["condition"].values
-    _, ranked, side = condition_places(dataset)
-    pairs = [(ranked[0], ranked[-1])] if len(ranked) > 1 else []
-    pairs += [(side[0], ranked[-1])] if ranked and side else []
-    pairs += [(side[0], side[1])] if len(side) > 1 else []
+    places = condition_places(dataset)
+    side, full = places.side, places.full[-1:]
+    pairs = [(members[0], whole) for members in places.series.values() for whole in full]
+    pairs += [(narrow, whole) for narrow in side[:1] for whole in full]
+    pairs += [(side[0], direct) for direct in side[1:]]
     lines = []
     for above, below in pairs:
         difference = sign * (medians.isel(condition=above) - medians.isel(condition=below)).values

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from neurofb.plot.study import measurable, null_band, require, seed_medians
+from neurofb.plot.study import counted, null_band, require, seed_medians
 from neurofb.plot.style import (
     NOISE_COLOUR,
     UNTRAINED_COLOUR,
@@ -30,8 +30,8 @@ def measure_distributions(
 ) -> Figure:
     """Draw a strip of units per condition, with medians and the two null bands.
 
-    Small dots are units of status "ok", coloured by seed; ringed dots the median of each seed; the
-    black bar the median over seeds; grey crosses units that have a value but are not "ok". Behind
+    Small dots are units that count, coloured by seed; ringed dots the median of each seed; the
+    black bar the median over seeds; grey crosses units that have a value but do not count. Behind
     each strip: the 5-95 % band of the same networks before training (wide, grey) and of noise
     matched in spectrum (narrow, sand). Under each condition: how many of its units count.
 
@@ -73,7 +73,11 @@ def measure_distributions(
 
 def _draw_strips(axes: Axes, dataset: xr.Dataset, measure: str) -> None:
     """Draw one panel: nulls, units, medians."""
-    units, medians, labels = measurable(dataset, measure), seed_medians(dataset, measure), []
+    units, medians, labels = (
+        dataset[measure].where(counted(dataset)),
+        seed_medians(dataset, measure),
+        [],
+    )
     for place, name in enumerate(dataset["condition"].values):
         for suffix, colour, width in (
             ("_untrained", UNTRAINED_COLOUR, 0.9),
@@ -92,7 +96,14 @@ def _draw_strips(axes: Axes, dataset: xr.Dataset, measure: str) -> None:
             other = dataset[measure].isel(condition=place, seed=order).values
             other = np.where(np.isfinite(values), np.nan, other)
             axes.scatter(
-                at, other, s=10, marker="x", color="#777777", linewidths=0.7, zorder=2, gid="not ok"
+                at,
+                other,
+                s=10,
+                marker="x",
+                color="#777777",
+                linewidths=0.7,
+                zorder=2,
+                gid="not counted",
             )
             axes.scatter(
                 [place - 0.05 + _WIDTH * _even(order, dataset.sizes["seed"])],
@@ -112,6 +123,7 @@ def _draw_strips(axes: Axes, dataset: xr.Dataset, measure: str) -> None:
     axes.set_xticks(range(len(labels)), labels)
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.set_ylabel(axis_label(dataset[measure]))
+    axes.set_title(measure.replace("_", " "), loc="left", fontweight="bold")
     axes.spines["bottom"].set_visible(False)
     tidy(axes)
     axes.tick_params(axis="x", length=0)

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from neurofb.plot.cells import draw_cell, mark_legend, select_units, single_channel
-from neurofb.plot.study import require
+from neurofb.plot.study import counted, require
 from neurofb.plot.style import condition_colours, context
 
 
@@ -77,7 +77,7 @@ def receptive_field_montage(
                 values = np.asarray(fields.values, dtype=float)
                 draw_cell(axes, values, status, places=num_units, columns=columns)
                 shown |= set(status)
-                axes.set_xlabel(count_ok(cell["status"]), fontsize=6.5, labelpad=2)
+                axes.set_xlabel(count_text(dataset.isel(at)), fontsize=6.5, labelpad=2)
                 if row == 0:
                     axes.set_title(name, color=colours[name], fontweight="bold")
                 if column == 0:
@@ -95,15 +95,15 @@ def selection_note(sort_by: str) -> str:
     )
 
 
-def count_ok(status: xr.DataArray) -> str:
-    """Say how many of the units that a network has are "ok", shown or not.
+def count_text(cell: xr.Dataset) -> str:
+    """Say how many of the units that there are count in medians, whether shown or not.
 
     Examples
     --------
-    >>> count_ok(xr.DataArray(["ok", "dead", "absent"]))
-    '1 of 2 ok'
+    >>> count_text(xr.Dataset({"status": ("unit", ["ok", "dead", "absent"])}))
+    '1 of 2 count'
     """
-    return f"{int((status == 'ok').sum())} of {int((status != 'absent').sum())} ok"
+    return f"{int(counted(cell).sum())} of {int((cell['status'] != 'absent').sum())} count"
 
 
 def _title(dataset: xr.Dataset) -> str:

@@ -3,6 +3,7 @@
 A study has the dims condition, seed, unit, y, x, step; `example_study` makes a synthetic one.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,14 +44,52 @@ def require(
             raise ValueError(f"dataset has no coordinate {dim!r}")
 
 
-def measurable(dataset: xr.Dataset, measure: str) -> xr.DataArray:
-    """Select a measure of the units whose status is "ok"; NaN elsewhere."""
-    return dataset[measure].where(dataset["status"] == "ok")
+def counted(dataset: xr.Dataset) -> xr.DataArray:
+    """Tell which units count in medians: the study's `counted` where it has one, else by status.
+
+    The rule is that of `neurofb.measures.counted_units`: fields cut by the border count; dead,
+    silent, unmoved and absent units do not.
+    """
+    if "counted" in dataset:
+        return dataset["counted"] == 1
+    counts = dataset["status"].isin(["ok", "truncated"])
+    for name in ("moved", "alive"):
+        if name in dataset:
+            counts = counts & (dataset[name] == 1)
+    return counts
+
+
+def low_rank_series(dataset: xr.Dataset) -> dict[str, list[int]]:
+    """Group the low-rank conditions that differ in rank only: what they share -> positions.
+
+    Low-rank is a feedback rank below the bottleneck's width; each group is in order of rank.
+
+    Examples
+    --------
+    >>> facts = {
+    ...     "condition": ["BP", "LDFA r=2, P", "LDFA r=1, P", "LDFA r=1, Q"],
+    ...     "feedback_rank": ("condition", [8.0, 2.0, 1.0, 1.0]),
+    ...     "bottleneck": ("condition", [8, 8, 8, 8]),
+    ... }
+    >>> low_rank_series(xr.Dataset(coords=facts))
+    {'LDFA, P': [2, 1], 'LDFA, Q': [3]}
+    """
+    if "feedback_rank" not in dataset.variables or "bottleneck" not in dataset.variables:
+        return {}
+    ranks = np.atleast_1d(np.asarray(dataset["feedback_rank"].values, dtype=float))
+    widths = np.atleast_1d(np.asarray(dataset["bottleneck"].values, dtype=float))
+    names = [str(name) for name in np.atleast_1d(dataset["condition"].values)]
+    series: dict[str, list[int]] = {}
+    for index in np.argsort(ranks, kind="stable").tolist():
+        if ranks[index] < widths[index]:
+            shared = re.sub(r"\s*\b(r|rank)\s*=?\s*\d+", "", names[index]).strip()
+            series.setdefault(shared, []).append(index)
+    return dict(sorted(series.items(), key=lambda item: min(item[1])))
 
 
 def seed_medians(dataset: xr.Dataset, measure: str) -> xr.DataArray:
-    """Take the median over the measurable units of every condition and seed."""
-    return measurable(dataset, measure).median("unit", skipna=True)
+    """Take the median over the units that count, of every condition and seed."""
+    return dataset[measure].where(counted(dataset)).median("unit", skipna=True)
 
 
 def null_band(values: xr.DataArray) -> Band | None:

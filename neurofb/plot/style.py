@@ -14,6 +14,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from neurofb.plot.study import low_rank_series
+
 #: Settings of every figure, applied inside `context` only.
 STYLE: dict[Any, Any] = {
     "font.size": 8.0,
@@ -47,6 +49,7 @@ UNTRAINED_COLOUR = "#8a8a8a"
 NOISE_COLOUR = "#c9b27c"
 
 _BLUE, _GREEN, _PURPLE, _SKY, _YELLOW = "#0072B2", "#009E73", "#AA4499", "#56B4E9", "#B8A000"
+_SERIES = ("Oranges", "RdPu", "Greys", "YlGn")
 _SEED_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -67,21 +70,17 @@ def context() -> Iterator[None]:
 def condition_colours(dataset: xr.Dataset) -> dict[str, Any]:
     """Give every condition its colour.
 
-    Conditions whose feedback rank is below their bottleneck width (low-rank feedback) get shades
-    of orange, darker for a lower rank; the others get blue, green, purple, … in their order.
+    Low-rank conditions get shades of one hue a series (see `low_rank_series`), darker for a lower
+    rank; the others get blue, green, purple, … in their order.
     """
     names = [str(name) for name in np.atleast_1d(dataset["condition"].values)]
+    chosen: dict[int, Any] = {}
+    for number, members in enumerate(low_rank_series(dataset).values()):
+        shades = mpl.colormaps[_SERIES[number % len(_SERIES)]](np.linspace(0.95, 0.5, len(members)))
+        chosen |= {index: tuple(shade) for index, shade in zip(members, shades, strict=True)}
     others = iter((_BLUE, _GREEN, _PURPLE, _SKY, _YELLOW) * len(names))
-    low_rank: dict[str, float] = {}
-    if "feedback_rank" in dataset.variables and "bottleneck" in dataset.variables:
-        ranks = np.atleast_1d(dataset["feedback_rank"].values).astype(float)
-        widths = np.atleast_1d(dataset["bottleneck"].values).astype(float)
-        low_rank = {n: r for n, r, width in zip(names, ranks, widths, strict=True) if 0 < r < width}
-    order = sorted(set(low_rank.values()), reverse=True)
-    shades = mpl.colormaps["Oranges"](np.linspace(0.5, 0.95, max(len(order), 1)))
     return {
-        name: tuple(shades[order.index(low_rank[name])]) if name in low_rank else next(others)
-        for name in names
+        name: chosen[index] if index in chosen else next(others) for index, name in enumerate(names)
     }
 
 
@@ -101,7 +100,7 @@ def axis_label(array: xr.DataArray) -> str:
     """
     name = str(array.attrs.get("long_name", array.name))
     units = str(array.attrs.get("units", "1"))
-    return name if units == "1" else f"{name} ({units})"
+    return textwrap.fill(name if units == "1" else f"{name} ({units})", 42)
 
 
 def tidy(axes: Axes) -> None:

@@ -30,7 +30,7 @@ def test_columns_carry_their_medians_and_counts(study: xr.Dataset) -> None:
     study["rotational_symmetry"][1] = [[0.25] * 8, [0.35] * 8]
     lines = figure5(study).axes[7 + 2].get_xlabel().splitlines()
     assert lines[0] == "symmetry 0.30"
-    assert lines[2] == "10 of 16 ok"
+    assert lines[2] == "10 of 16 count"
 
 
 def test_counts_say_what_the_seeds_do(study: xr.Dataset) -> None:
@@ -53,7 +53,7 @@ def test_seed_without_measurable_units_is_not_counted(failed: xr.Dataset) -> Non
 def test_all_units_unmeasured_draws_a_dash(failed: xr.Dataset) -> None:
     one = failed.sel(condition=["LDFA r=2"], seed=[1])
     figure = figure5(one)
-    assert figure.axes[1].get_xlabel() == "symmetry –\ngOSI –\n0 of 8 ok"
+    assert figure.axes[1].get_xlabel() == "symmetry –\ngOSI –\n0 of 8 count"
     assert figure.axes[2].get_title(loc="right") == ""
 
 
@@ -71,6 +71,21 @@ def test_fewer_units_for_more_seeds(study: xr.Dataset, seeds: int, units: int) -
 def test_missing_variable_is_named(study: xr.Dataset, name: str) -> None:
     with pytest.raises(ValueError, match=f"no variable '{name}'"):
         figure5(study.drop_vars(name))
+
+
+def test_many_conditions_show_one_series_of_fields(study: xr.Dataset) -> None:
+    more = study.sel(condition=["LDFA r=4", "LDFA r=2", "LDFA r=1"])
+    more = more.assign_coords(condition=[f"{name}, Q" for name in more["condition"].values])
+    both = xr.concat([study, more], "condition")
+    titles = [axes.get_title().replace("\n", " ") for axes in figure5(both).axes[:7]]
+    assert titles[1:] == study["condition"].values.tolist()
+    few = figure5(both, columns=["LDFA r=1, Q", "BP narrow"])
+    titles = [axes.get_title().replace("\n", " ") for axes in few.axes[:3]]
+    assert titles == ["untrained", "LDFA r=1, Q", "BP narrow"]
+    counts = few.axes[6].get_title(loc="right").splitlines()
+    assert [line.split(" >")[0] for line in counts[:2]] == ["LDFA r=1", "LDFA r=1, Q"]
+    with pytest.raises(ValueError, match="no condition 'FA'; the dataset has BP wide"):
+        figure5(both, columns=["FA"])
 
 
 def test_bad_number(study: xr.Dataset) -> None:

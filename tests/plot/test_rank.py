@@ -44,7 +44,7 @@ def test_conditions_without_rank_stand_at_the_side(study: xr.Dataset) -> None:
 
 def test_thick_line_is_the_median_over_seeds(study: xr.Dataset) -> None:
     axes = symmetry_against_rank(study).axes[0]
-    line = next(line for line in axes.lines if line.get_gid() == "median")
+    line = next(line for line in axes.lines if line.get_gid() == "median 0")
     order = ("LDFA r=1", "LDFA r=2", "LDFA r=4", "BP wide")
     medians = [np.median(expected(study, "rotational_symmetry", name)) for name in order]
     assert np.allclose(line.get_xdata(), [0, 1, 2, 5])
@@ -56,8 +56,34 @@ def test_a_seed_without_measurable_unit_is_marked_and_drawn_nowhere_else(
 ) -> None:
     axes = symmetry_against_rank(failed).axes[0]
     assert len(dots(axes, "LDFA r=2")) == 1
-    crosses = [line for line in axes.lines if line.get_gid() == "no measurable unit"]
+    crosses = [line for line in axes.lines if line.get_gid() == "no unit counts"]
     assert [float(np.ravel(line.get_xdata())[0]) for line in crosses] == [1.0]
+
+
+def test_low_rank_conditions_of_two_kinds_make_two_lines(study: xr.Dataset) -> None:
+    more = study.sel(condition=["LDFA r=2", "LDFA r=1"])
+    more = more.assign_coords(condition=[f"{name}, Q" for name in more["condition"].values])
+    axes = symmetry_against_rank(xr.concat([study, more], "condition")).axes[0]
+    lines = {line.get_gid(): np.asarray(line.get_xdata()) for line in axes.lines}
+    assert np.allclose(lines["median 0"], [-0.08, 0.92, 1.92, 5.0])
+    assert np.allclose(lines["median 1"], [0.08, 1.08, 5.0])
+    assert [text.get_text() for text in axes.get_xticklabels()][:4] == ["1", "2", "4", "32\nBP"]
+
+
+def test_units_that_count_are_the_studys_own(study: xr.Dataset) -> None:
+    study["counted"] = study["unit"].broadcast_like(study["status"]) == 2
+    axes = symmetry_against_rank(study).axes[0]
+    drawn = study["rotational_symmetry"].sel(condition="BP wide", unit=2).values
+    assert np.allclose(dots(axes, "BP wide")[:, 1], drawn)
+
+
+def test_moved_and_alive_decide_where_the_study_has_no_count(study: xr.Dataset) -> None:
+    study["status"][:] = "truncated"
+    study["moved"] = xr.where(study["unit"] <= 3, 1.0, 0.0).broadcast_like(study["status"])
+    study["alive"] = xr.where(study["unit"] >= 3, 1.0, np.nan).broadcast_like(study["status"])
+    axes = symmetry_against_rank(study).axes[0]
+    drawn = study["rotational_symmetry"].sel(condition="BP wide", unit=3).values
+    assert np.allclose(dots(axes, "BP wide")[:, 1], drawn)
 
 
 def test_only_ranked_only_side_one_seed(study: xr.Dataset) -> None:
