@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from neurofb.feedback.direct import Direct, DirectPathway
 from neurofb.feedback.exact import Exact
-from neurofb.feedback.layers import FEEDBACK_CLASSES, FeedbackLayer, stage_of
+from neurofb.feedback.layers import FEEDBACK_CLASSES, FeedbackLayer
 from neurofb.feedback.low_rank import LowRank
 from neurofb.feedback.pathway import Pathway, Site
 from neurofb.feedback.random import Random
+from neurofb.feedback.stage import stage_of
 from neurofb.feedback.trace import Call, trace
 
 #: The settings of a pathway. A new rule is one file and one name here.
@@ -102,7 +103,7 @@ def detach(network: nn.Module) -> nn.Module:
     for _, layer in feedback_layers(network):
         kind = plain[type(layer)]
         del layer.pathway, layer.receivers, layer.exact
-        layer.__class__ = kind
+        object.__setattr__(layer, "__class__", kind)
     return network
 
 
@@ -173,9 +174,9 @@ def _choose(
 ) -> dict[str, PathwaySpec]:
     """Resolve names and patterns; refuse whatever cannot be right."""
     modules = dict(network.named_modules(remove_duplicate=False))
+    first_name = {module: name for name, module in network.named_modules()}
     supported = [name for name, module in modules.items() if type(module) in FEEDBACK_CLASSES]
     chosen: dict[str, PathwaySpec] = {}
-    by_module: dict[nn.Module, str] = {}
     for pattern, spec in pathways.items():
         if pattern in modules:
             names = [pattern]
@@ -187,25 +188,20 @@ def _choose(
                     f"{kind} {pattern!r} matches no layer that can carry a pathway; "
                     f"those are: {', '.join(supported) or 'none'}"
                 )
-        for name in names:
+        for name in dict.fromkeys(first_name[modules[name]] for name in names):
             _check_layer(network, name)
-            module = modules[name]
-            if isinstance(module, FeedbackLayer):
+            if isinstance(modules[name], FeedbackLayer):
                 raise ValueError(
                     f"layer {name!r} carries a pathway already; detach the network first"
                 )
             if name in chosen:
                 raise ValueError(f"layer {name!r} is matched twice, the second time by {pattern!r}")
-            if module in by_module:
-                raise ValueError(
-                    f"layers {by_module[module]!r} and {name!r} are the same module; name it once"
-                )
             if calls and name not in calls:
                 raise ValueError(
                     f"layer {name!r} never runs in the forward pass of example_input, so its "
                     "pathway would not act (is its weight used by a function or a fused module?)"
                 )
-            chosen[name], by_module[module] = spec, name
+            chosen[name] = spec
     return chosen
 
 
@@ -223,6 +219,11 @@ def _check_layer(network: nn.Module, name: str) -> None:
         raise ValueError(
             f"layer {name!r} is a {type(module).__name__}{reason}; only a plain {kinds} can carry "
             "a pathway"
+        )
+    if "weight" not in dict(module.named_parameters(recurse=False)):
+        raise ValueError(
+            f"layer {name!r}: its weight is not a parameter but computed by a hook (weight_norm?); "
+            "only a plain weight can carry a pathway"
         )
 
 

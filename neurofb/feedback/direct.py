@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurofb.feedback.factors import ConvolutionFactors, DenseFactors
 from neurofb.feedback.fixed import Fixed
@@ -14,7 +14,7 @@ from neurofb.feedback.kolen_pollack import FactoredKolenPollack
 from neurofb.feedback.low_rank import LowRankPathway, allowed_rank, check_rank, random_factors
 from neurofb.feedback.oja import Oja
 from neurofb.feedback.pathway import Box, Pathway, Site
-from neurofb.feedback.stage import Convolution, Stage
+from neurofb.feedback.stage import Convolution, Stage, padding_before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,11 @@ class Direct:
             shape = (e[1], h[1], kernel[2], kernel[3])
             factors = ConvolutionFactors(shape, stage, self.spatial_factor)
         else:
+            if isinstance(site.layer, nn.Conv2d) and padding_before(site.layer) is not None:
+                raise ValueError(
+                    f"layer {site.name!r}: a direct pathway from flattened units needs padding "
+                    "with zeros, equal on both sides"
+                )
             factors = DenseFactors(n_in=math.prod(h[1:]), n_out=math.prod(e[1:]))
         rank = allowed_rank(site.name, self.rank, factors.max_rank, self.clip_rank)
         q, p = random_factors(factors, rank, site.generator, site.weight)
@@ -109,6 +114,17 @@ class Direct:
                     f"layer {name!r} runs {call.count} times in a forward pass; a direct pathway "
                     "needs its layer and its source to run once"
                 )
+        h, e = tuple(own.input_shape), tuple(source.output_shape)
+        if len(h) < (4 if isinstance(site.stage, Convolution) else 2):
+            raise ValueError(
+                f"layer {site.name!r}: an input of shape {h} has no batch dimension, which a "
+                "direct pathway needs"
+            )
+        if h[0] != e[0]:
+            raise ValueError(
+                f"layer {site.name!r}: its input {h} and the output {e} of source "
+                f"{self.source!r} must have equally many samples (first dimension)"
+            )
         return own, source
 
 
@@ -127,15 +143,17 @@ class DirectPathway(LowRankPathway):
 
     def take_box(self) -> Box:
         """Hand the box of this forward pass to the source."""
-        boxes = [box for box in (ref() for ref in self._open) if box is not None]
+        # Older boxes are of passes that were broken off. (If the layer ran twice in this pass, its
+        # first box stays empty, and the backward pass says so.)
+        box = self._open[-1]() if self._open else None
         self._open.clear()
-        if len(boxes) != 1:
-            problem = "did not run before its source" if not boxes else "ran more than once"
+        if box is None:
             raise ValueError(
-                f"layer {self.layer_name!r} {problem} {self.source!r} in a forward pass; a direct "
-                "pathway needs each of them exactly once, the source downstream of the layer"
+                f"layer {self.layer_name!r} did not run before its source {self.source!r} in a "
+                "forward pass; a direct pathway needs each of them exactly once, the source "
+                "downstream of the layer"
             )
-        return boxes[0]
+        return box
 
     def backward(
         self, h: Tensor, delta: Tensor, weight: Tensor | None, stage: Stage, box: Box | None
@@ -144,11 +162,19 @@ class DirectPathway(LowRankPathway):
         if box is None or box.delta is None:
             raise ValueError(
                 f"layer {self.layer_name!r}: no error came from source {self.source!r} in this "
-                "backward pass; the loss must depend on the layer through its source"
+                "backward pass; the loss must depend on the layer through its source, and the "
+                "layer must run once in a forward pass"
             )
         error, box.delta = box.delta.to(delta.dtype), None
         if isinstance(self.factors, ConvolutionFactors):
             return super().backward(h, error, None, stage, None)
+        sizes = h[0].numel(), error[0].numel()
+        if sizes != (self.factors.n_in, self.factors.n_out):
+            raise ValueError(
+                f"layer {self.layer_name!r}: {sizes[0]} inputs and {sizes[1]} units of source "
+                f"{self.source!r} a sample, but attached for {self.factors.n_in} and "
+                f"{self.factors.n_out}"
+            )
         g, learned = super().backward(h.flatten(1), error.flatten(1), None, stage, None)
         return g.reshape(h.shape), learned
 

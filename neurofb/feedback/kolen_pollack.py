@@ -20,14 +20,15 @@ class FactoredKolenPollack(Learning):
     The Kolen-Pollack rule (Akrout et al. 2019, arXiv:1904.05391) for a product B = Q P, as in the
     local layers of Hanut & Kadmon (2025). It never reads W, but P needs the activity through Qᵀ.
     The rule is positive feedback: an aligned product grows exponentially in the weight's change.
-    So ‖Q‖‖P‖ is held below `norm_limit` times ‖W‖ (the norm at attachment for a direct pathway),
-    with a warning when the hold has acted.
+    So ‖Q‖‖P‖ is held below `norm_limit` times ‖W‖ or its own value at attachment, whichever is
+    larger (only the latter for a direct pathway), with a warning when the hold has acted.
 
     Parameters
     ----------
     norm_limit
-        Largest ‖Q‖_F ‖P‖_F as a multiple of the reference norm (for balanced SVD factors of a
-        full-rank W the product of norms is the nuclear norm, up to √n times ‖W‖_F).
+        Largest ‖Q‖_F ‖P‖_F as a multiple of the reference. (For balanced SVD factors of a
+        full-rank W the product of norms is the nuclear norm, up to √n times ‖W‖_F, and a weight
+        may start at zero; so the value at attachment counts too.)
 
     Raises
     ------
@@ -50,7 +51,9 @@ class FactoredKolenPollack(Learning):
     def prepare(self, pathway: "LowRankPathway", weight: Tensor | None) -> None:
         """Scale Q and P back if their norms have run away; warn the first time it is seen."""
         q, p = pathway.Q, pathway.P
-        reference = pathway.start_norm if weight is None else weight.norm()
+        reference = pathway.start_norm
+        if weight is not None:
+            reference = reference.maximum(weight.norm())
         scale = (self.norm_limit * reference / (q.norm() * p.norm() + 1e-30)).clamp(max=1).sqrt()
         with torch.no_grad():
             q.mul_(scale)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from neurofb.feedback.direct import DirectPathway
 from neurofb.feedback.pathway import Box, Pathway
-from neurofb.feedback.stage import Convolution, Dense, Stage
+from neurofb.feedback.stage import Stage, padding_before, stage_of
 
 
 class _ThroughPathway(torch.autograd.Function):
@@ -38,7 +38,9 @@ class _ThroughPathway(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, delta: Tensor
+    ) -> tuple[Tensor | None, ...]:
         h, weight = ctx.saved_tensors
         for box in ctx.outgoing:
             box.delta = delta
@@ -55,6 +57,7 @@ class _ThroughPathway(torch.autograd.Function):
 class FeedbackLayer(nn.Module):
     """What both kinds of layer share; `attach` makes them, nobody constructs one."""
 
+    weight: Tensor
     pathway: Pathway
     #: direct pathways whose source this layer is
     receivers: list[DirectPathway]
@@ -63,7 +66,7 @@ class FeedbackLayer(nn.Module):
 
     def through_pathway(self, h: Tensor, bias: Tensor | None, stage: Stage) -> Tensor:
         """Run the layer; the backward pass will go through the pathway."""
-        weight = self.get_parameter("weight")
+        weight = self.weight
         box, outgoing = None, []
         if torch.is_grad_enabled():
             box = self.pathway.open_box()
@@ -86,7 +89,7 @@ class FeedbackLinear(FeedbackLayer, nn.Linear):
         """Return W h + b."""
         if self.exact:
             return nn.Linear.forward(self, input)
-        return self.through_pathway(input, self.bias, Dense())
+        return self.through_pathway(input, self.bias, stage_of(self))
 
 
 class FeedbackConv2d(FeedbackLayer, nn.Conv2d):
@@ -96,7 +99,7 @@ class FeedbackConv2d(FeedbackLayer, nn.Conv2d):
         """Return W * h + b."""
         if self.exact:
             return nn.Conv2d.forward(self, input)
-        stage, pad = convolution_stage(self)
+        stage, pad = stage_of(self), padding_before(self)
         if pad is not None:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             input = F.pad(input, pad, mode=mode)
@@ -110,34 +113,6 @@ FEEDBACK_CLASSES: dict[type[nn.Module], type[FeedbackLayer]] = {
     nn.Linear: FeedbackLinear,
     nn.Conv2d: FeedbackConv2d,
 }
-
-
-def stage_of(layer: nn.Module) -> Stage:
-    """Return the forward map of a linear layer or a convolution."""
-    return convolution_stage(layer)[0] if isinstance(layer, nn.Conv2d) else Dense()
-
-
-def convolution_stage(layer: nn.Conv2d) -> tuple[Convolution, list[int] | None]:
-    """Return a convolution's map, and the padding (F.pad's order) that must come before it."""
-    ky, kx = layer.kernel_size
-    stride, dilation = _pair(layer.stride), _pair(layer.dilation)
-    none = Convolution(stride, (0, 0), dilation, layer.groups)
-    if layer.padding == "valid":
-        return none, None
-    if layer.padding == "same":
-        total_y, total_x = dilation[0] * (ky - 1), dilation[1] * (kx - 1)
-        pad = [total_x // 2, total_x - total_x // 2, total_y // 2, total_y - total_y // 2]
-    else:
-        pad_y, pad_x = _pair(layer.padding)
-        pad = [pad_x, pad_x, pad_y, pad_y]
-    if layer.padding_mode == "zeros" and pad[0] == pad[1] and pad[2] == pad[3]:
-        return Convolution(stride, (pad[2], pad[0]), dilation, layer.groups), None
-    return none, pad
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    y, x = value
-    return int(y), int(x)
 
 
 def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -95,15 +96,18 @@ def oja_gradient(
     """
     groups, _, rank = basis.shape
     rows = error.shape[0]
+    wide = torch.promote_types(error.dtype, torch.float32)
     error = error.reshape(rows, groups, -1).transpose(0, 1)
     components = components.reshape(rows, groups, rank).transpose(0, 1)
-    cross = (error.mT @ components).float() / rows
-    inner = (components.mT @ components).float() / rows
+    cross = (error.mT @ components).to(wide) / rows
+    inner = (components.mT @ components).to(wide) / rows
     if normalise:
-        mean, mean_component = error.mean(1).float(), components.mean(1).float()
-        variance = (error * error).mean(1).float() - mean**2
+        mean, mean_component = error.mean(1).to(wide), components.mean(1).to(wide)
+        moment = (error * error).mean(1).to(wide)
         cross = cross - mean[:, :, None] * mean_component[:, None]
         inner = inner - mean_component[:, :, None] * mean_component[:, None]
-        scale = variance.max().clamp(min=1e-30)
+        # Without variance (a batch of one) what is left is rounding; it must not be blown up.
+        floor = 4 * torch.finfo(error.dtype).eps * moment.max()
+        scale = (moment - mean**2).max().maximum(floor).clamp(min=1e-30)
         cross, inner = cross / scale, inner / scale
-    return (basis.float() @ inner - cross).to(basis.dtype)
+    return (basis.to(wide) @ inner - cross).to(basis.dtype)

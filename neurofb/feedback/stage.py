@@ -9,11 +9,12 @@ A kernel has the layout of torch's own weights: ``(out, in)`` for `Dense` and
 """
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Convolution:
         """Return the transposed convolution of δ, of the input's shape `like`."""
         # The values of the input are not read for this output; no memory is touched.
         x = delta.new_empty(1).expand(like)
-        return self._backward(delta, x, kernel, (True, False))[0]
+        return self._backward(delta, x, kernel, 0)
 
     def product(
         self,
@@ -113,17 +114,15 @@ class Convolution:
     ) -> Float[Tensor, "c_out c_group ky kx"]:
         """Return the gradient of a kernel of this `shape` for input x and error δ."""
         kernel = delta.new_empty(1).expand(shape)
-        return self._backward(delta, x, kernel, (False, True))[1]
+        return self._backward(delta, x, kernel, 1)
 
     def rows(self, x: Float[Tensor, "batch c y x"]) -> Float[Tensor, "row c"]:
         """Return one row a sample and pixel (no copy if `x` is channels_last)."""
         return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
-    def _backward(
-        self, delta: Tensor, x: Tensor, kernel: Tensor, mask: tuple[bool, bool]
-    ) -> tuple[Tensor, Tensor]:
-        """Call the kernel that autograd itself uses, for input and weight as asked."""
-        grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
+    def _backward(self, delta: Tensor, x: Tensor, kernel: Tensor, wanted: Literal[0, 1]) -> Tensor:
+        """Call the kernel that autograd itself uses, for the input (0) or the weight (1)."""
+        gradients = torch.ops.aten.convolution_backward(
             delta,
             x,
             kernel,
@@ -134,9 +133,56 @@ class Convolution:
             False,
             (0, 0),
             self.groups,
-            (*mask, False),
+            (wanted == 0, wanted == 1, False),
         )
-        return grad_x, grad_kernel
+        return gradients[wanted]
 
 
 Stage = Dense | Convolution
+
+
+def stage_of(layer: nn.Module) -> Stage:
+    """Return the forward map of a linear layer or a convolution (behind `padding_before`).
+
+    Examples
+    --------
+    >>> stage_of(nn.Conv2d(3, 4, 5, padding=2)).padding
+    (2, 2)
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return Dense()
+    pad_x, _, pad_y, _ = _padding(layer)
+    padding = (0, 0) if padding_before(layer) else (pad_y, pad_x)
+    return Convolution(_pair(layer.stride), padding, _pair(layer.dilation), layer.groups)
+
+
+def padding_before(layer: nn.Conv2d) -> list[int] | None:
+    """Return the padding (in the order of `F.pad`) that a convolution cannot do by itself.
+
+    Examples
+    --------
+    >>> padding_before(nn.Conv2d(3, 4, 2, padding="same"))
+    [0, 1, 0, 1]
+    """
+    left, right, above, below = pad = _padding(layer)
+    if not any(pad) or (layer.padding_mode == "zeros" and left == right and above == below):
+        return None
+    return pad
+
+
+def _padding(layer: nn.Conv2d) -> list[int]:
+    """Return left, right, above and below padding."""
+    if layer.padding == "valid":
+        return [0, 0, 0, 0]
+    if layer.padding == "same":
+        ky, kx = layer.kernel_size
+        dy, dx = _pair(layer.dilation)
+        total_y, total_x = dy * (ky - 1), dx * (kx - 1)
+        return [total_x // 2, total_x - total_x // 2, total_y // 2, total_y - total_y // 2]
+    pad_y, pad_x = _pair(layer.padding)
+    return [pad_x, pad_x, pad_y, pad_y]
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    y, x = value
+    return int(y), int(x)

@@ -41,7 +41,10 @@ def trace(network: nn.Module, example_input: Tensor) -> dict[str, Call]:
     calls: dict[str, Call] = {}
     names = {module: name for name, module in network.named_modules()}
 
-    def record(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+    def record(
+        module: nn.Module, inputs: tuple[object, ...], named: dict[str, object], output: object
+    ) -> None:
+        inputs = (*inputs, *named.values())
         if not (inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)):
             return
         name = names[module]
@@ -50,7 +53,9 @@ def trace(network: nn.Module, example_input: Tensor) -> dict[str, Call]:
         calls[name] = Call(position, count + 1, inputs[0].shape, output.shape)
 
     modes = {module: module.training for module in network.modules()}
-    handles = [module.register_forward_hook(record) for module in network.modules()]
+    handles = [
+        module.register_forward_hook(record, with_kwargs=True) for module in network.modules()
+    ]
     devices = [example_input.device] if example_input.is_cuda else []
     try:
         network.eval()
