@@ -14,7 +14,13 @@ from neurofb.plot.cells import draw_cell, mark_legend, select_units, single_chan
 from neurofb.plot.montage import count_text, selection_note
 from neurofb.plot.rank import condition_places, draw_against_rank, rank_legend
 from neurofb.plot.study import low_rank_series, null_band, require, seed_medians
-from neurofb.plot.style import UNTRAINED_COLOUR, condition_colours, context, wrap_condition
+from neurofb.plot.style import (
+    UNTRAINED_COLOUR,
+    condition_colours,
+    context,
+    title_size,
+    wrap_condition,
+)
 
 _MEASURES = {"rotational_symmetry": "symmetry", "orientation_selectivity": "gOSI"}
 
@@ -116,7 +122,9 @@ def _draw_fields(
         draw_cell(grid[row, column], values, status, places=num_units, columns=2)
         shown |= set(status)
     for axes, (name, colour) in zip(grid[0], colours.items(), strict=True):
-        axes.set_title(wrap_condition(name), color=colour, fontweight="bold")
+        axes.set_title(
+            wrap_condition(name), color=colour, fontweight="bold", fontsize=title_size(name)
+        )
     for axes, text in zip(grid[-1], _column_medians(dataset), strict=True):
         axes.set_xlabel(text, fontsize=7.5)
     for axes, seed in zip(grid[:, 0], dataset["seed"].values, strict=True):

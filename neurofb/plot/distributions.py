@@ -122,7 +122,7 @@ def _draw_strips(axes: Axes, dataset: xr.Dataset, measure: str) -> None:
         labels.append(f"{wrap_condition(str(name))}\n{measured} of {present} units")
     axes.set_xticks(range(len(labels)), labels)
     axes.set_xlim(-0.6, len(labels) - 0.4)
-    axes.set_ylabel(axis_label(dataset[measure]))
+    axes.set_ylabel(axis_label(dataset[measure], width=32))
     axes.set_title(measure.replace("_", " "), loc="left", fontweight="bold")
     axes.spines["bottom"].set_visible(False)
     tidy(axes)

@@ -39,7 +39,9 @@ def learning_curves(dataset: xr.Dataset, *, smooth: int = 5) -> Figure:
         raise ValueError(f"smooth={smooth} must be at least 1")
     colours = condition_colours(dataset)
     with context():
-        figure = Figure(figsize=(7.6, 3.1), layout="constrained")
+        per_row = 4 if max(map(len, colours)) > 16 else 7
+        height = 2.95 + 0.17 * -(-len(colours) // per_row)
+        figure = Figure(figsize=(7.6, height), layout="constrained")
         left, right = figure.subplots(1, 2)
         for axes, name in ((left, "loss"), (right, "accuracy")):
             _draw_curves(axes, dataset, name, smooth)
@@ -48,7 +50,7 @@ def learning_curves(dataset: xr.Dataset, *, smooth: int = 5) -> Figure:
         figure.legend(
             handles=handles,
             loc="outside lower center",
-            ncols=len(handles),
+            ncols=per_row,
             title="thin: seeds; thick: median over seeds",
             title_fontsize=7.5,
             columnspacing=1.2,
@@ -70,7 +72,7 @@ def _draw_curves(axes: Axes, dataset: xr.Dataset, name: str, smooth: int) -> Non
             step, middle.isel(condition=index), color=colour, linewidth=2.0, zorder=3, gid=condition
         )
     axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= float(step.max())])
-    smoothed = f"\nmean of {smooth} neighbouring records" if smooth > 1 else ""
+    smoothed = f"\nmean of {smooth} records" if smooth > 1 else ""
     axes.set_ylabel(axis_label(dataset[name]) + smoothed)
     axes.set_xlabel(axis_label(step))
     tidy(axes)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from neurofb.plot.cells import draw_cell, mark_legend, select_units, single_channel
 from neurofb.plot.study import counted, require
-from neurofb.plot.style import condition_colours, context
+from neurofb.plot.style import condition_colours, context, title_size, wrap_condition
 
 
 def receptive_field_montage(
@@ -79,7 +79,10 @@ def receptive_field_montage(
                 shown |= set(status)
                 axes.set_xlabel(count_text(dataset.isel(at)), fontsize=6.5, labelpad=2)
                 if row == 0:
-                    axes.set_title(name, color=colours[name], fontweight="bold")
+                    title = name if len(name) <= 16 else wrap_condition(name)
+                    axes.set_title(
+                        title, color=colours[name], fontweight="bold", fontsize=title_size(name)
+                    )
                 if column == 0:
                     axes.set_ylabel(f"seed {seed}")
         figure.suptitle(_title(dataset))
@@ -101,9 +104,9 @@ def count_text(cell: xr.Dataset) -> str:
     Examples
     --------
     >>> count_text(xr.Dataset({"status": ("unit", ["ok", "dead", "absent"])}))
-    '1 of 2 count'
+    '1/2 count'
     """
-    return f"{int(counted(cell).sum())} of {int((cell['status'] != 'absent').sum())} count"
+    return f"{int(counted(cell).sum())}/{int((cell['status'] != 'absent').sum())} count"
 
 
 def _title(dataset: xr.Dataset) -> str:

@@ -86,8 +86,9 @@ def draw_against_rank(axes: Axes, dataset: xr.Dataset, measure: str) -> None:
     for number, line in enumerate(lines):
         colour = "black" if len(lines) == 1 else colours[places.names[line[0]]]
         axes.plot(at[line], values[line], color="#555555", linewidth=0.7, alpha=0.6, zorder=2)
+        width = 2.4 if len(lines) == 1 else 1.5
         axes.plot(
-            at[line], middle[line], color=colour, linewidth=2.4, zorder=3, gid=f"median {number}"
+            at[line], middle[line], color=colour, linewidth=width, zorder=3, gid=f"median {number}"
         )
     axes.plot(at[side], values[side], color="#555555", linewidth=0.7, alpha=0.6, zorder=2)
     bar = at[side] - 0.4, at[side] + 0.4
@@ -114,7 +115,7 @@ def draw_against_rank(axes: Axes, dataset: xr.Dataset, measure: str) -> None:
         edge = at[places.ranked].max() + _GAP / 2
         axes.axvline(edge, color="#999999", linewidth=0.8, linestyle=":")
     axes.set_xlabel("feedback rank (log scale)" if places.ranked else "condition", loc="left")
-    axes.set_ylabel(axis_label(dataset[measure]))
+    axes.set_ylabel(axis_label(dataset[measure], width=32))
     tidy(axes)
 
 
@@ -181,7 +182,7 @@ def condition_places(dataset: xr.Dataset) -> Places:
     at = np.zeros(ranks.size)
     at[low + full] = np.log2(ranks[low + full])
     for number, members in enumerate(series.values()):
-        at[members] += 0.16 * (number - (len(series) - 1) / 2)
+        at[members] += 0.2 * (number - (len(series) - 1) / 2)
     right = at[low + full].max() + _GAP if low + full else 0.0
     at[side] = right + 1.5 * np.arange(len(side))
     names = [str(name) for name in dataset["condition"].values]

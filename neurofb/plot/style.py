@@ -90,8 +90,8 @@ def seed_colours(dataset: xr.Dataset) -> dict[int, str]:
     return {int(seed): _SEED_COLOURS[i % len(_SEED_COLOURS)] for i, seed in enumerate(seeds)}
 
 
-def axis_label(array: xr.DataArray) -> str:
-    """Say what an axis shows, from the variable's long name and units.
+def axis_label(array: xr.DataArray, *, width: int = 80) -> str:
+    """Say what an axis shows, from the variable's long name and units, in lines of a width.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def axis_label(array: xr.DataArray) -> str:
     """
     name = str(array.attrs.get("long_name", array.name))
     units = str(array.attrs.get("units", "1"))
-    return textwrap.fill(name if units == "1" else f"{name} ({units})", 42)
+    return textwrap.fill(name if units == "1" else f"{name} ({units})", width)
 
 
 def tidy(axes: Axes) -> None:
@@ -109,12 +109,18 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(axis="y", labelsize=STYLE["ytick.labelsize"], width=0.8)
 
 
+def title_size(name: str) -> float:
+    """Return the font size of a column's title: smaller for a long name."""
+    return STYLE["axes.titlesize"] if len(name) <= 16 else 7.5
+
+
 def wrap_condition(name: str) -> str:
-    """Break a condition's name into lines of about eight letters, to fit under a tick.
+    """Break a condition's name into lines that fit under a tick.
 
     Examples
     --------
     >>> wrap_condition("dLDFA narrow").splitlines()
     ['dLDFA', 'narrow']
     """
-    return textwrap.fill(name, 8, break_long_words=False, break_on_hyphens=False)
+    width = 8 if len(name) <= 16 else 12
+    return textwrap.fill(name, width, break_long_words=False, break_on_hyphens=False)

@@ -42,7 +42,7 @@ def test_labels_hold_units_and_counts(study: xr.Dataset) -> None:
     study["orientation_selectivity"].attrs["units"] = "degree"
     figure = measure_distributions(study)
     assert figure.axes[0].get_ylabel() == "rotational symmetry"
-    assert figure.axes[1].get_ylabel() == "orientation selectivity (gOSI) (degree)"
+    assert figure.axes[1].get_ylabel() == "orientation selectivity (gOSI)\n(degree)"
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert labels[0] == "BP wide\n10 of 16 units"
     assert labels[5] == "dLDFA\nnarrow\n8 of 8 units"

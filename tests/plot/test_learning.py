@@ -21,7 +21,7 @@ def test_unsmoothed_lines_are_the_records(study: xr.Dataset) -> None:
 def test_smoothing_is_said_on_the_axis(study: xr.Dataset) -> None:
     rough, smooth = learning_curves(study, smooth=1), learning_curves(study, smooth=3)
     assert rough.axes[0].get_ylabel() == "training loss (nat)"
-    assert smooth.axes[0].get_ylabel() == "training loss (nat)\nmean of 3 neighbouring records"
+    assert smooth.axes[0].get_ylabel() == "training loss (nat)\nmean of 3 records"
     assert smooth.axes[0].get_xlabel() == "training step (number of updates done)"
     drawn = next(line for line in smooth.axes[0].lines if line.get_gid() == "seed").get_ydata()
     record = study["loss"].values[0, 0]

@@ -57,8 +57,8 @@ def test_failed_units_are_framed_and_explained_and_absent_ones_blank(study: xr.D
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert [text.split()[0] for text in texts] == ["unmoved", "silent", "dead"]
     assert len(tiles(figure.axes[4])) == 4  # narrow: four units, the rest absent
-    assert figure.axes[4].get_xlabel() == "4 of 4 count"
-    assert figure.axes[0].get_xlabel() == "5 of 8 count"
+    assert figure.axes[4].get_xlabel() == "4/4 count"
+    assert figure.axes[0].get_xlabel() == "5/8 count"
 
 
 def test_a_unit_without_finite_values_is_a_grey_framed_tile(failed: xr.Dataset) -> None:
