@@ -25,7 +25,7 @@ class Progress:
     def __init__(self, num_steps: int, first: int, shown: bool):
         self.num_steps, self.first, self.shown = num_steps, first, shown
         self.started = self.last = time.monotonic()
-        self.bar = _bar(num_steps, first) if shown and _redraws() else None
+        self.bar = _bar(num_steps, first) if shown and redraws() else None
 
     def update(self, step: int, history: History, *, milestone: bool) -> None:
         """Show that `step` updates are done, if it is time; a milestone gets a line sooner."""
@@ -55,13 +55,13 @@ class Progress:
         left = elapsed * (self.num_steps - step) / max(step - self.first, 1)
         text = "  ".join(f"{name} {value}" for name, value in values.items())
         print(
-            f"step {step}/{self.num_steps}  {text}  {_clock(elapsed)} elapsed, {_clock(left)} left",
+            f"step {step}/{self.num_steps}  {text}  {clock(elapsed)} elapsed, {clock(left)} left",
             file=sys.stderr,
             flush=True,
         )
 
 
-def _redraws() -> bool:
+def redraws() -> bool:
     """Tell whether what is shown can be drawn over: a terminal or a notebook, no log file."""
     return sys.stderr.isatty() or _in_notebook()
 
@@ -81,7 +81,7 @@ def _bar(num_steps: int, first: int) -> Any:
     return tqdm(total=num_steps, initial=first, unit="step", desc="training", dynamic_ncols=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Write seconds as [h:]mm:ss."""
     minutes, second = divmod(math.ceil(seconds), 60)
     hour, minute = divmod(minutes, 60)

@@ -24,6 +24,7 @@ from neurofb.training import (
     train,
 )
 from neurofb.training import loop as training_loop
+from neurofb.training.checkpoint import load_checkpoint, save_checkpoint
 from neurofb.training.order import batch_indices
 
 NO_AUGMENTATION = Augmentation(rotate=False, flip=False, shift=0)
@@ -245,9 +246,10 @@ def test_a_folder_in_use_is_refused(tiny: ModuleType, tmp_path: Path):
 
 def test_another_torch_is_said_when_resuming(tiny: ModuleType, tmp_path: Path):
     train(tiny.tiny_network(), tiny.toy(), CONFIG, folder=tmp_path, **PLAIN)
-    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state = load_checkpoint(tmp_path)
+    assert state is not None
     state["surroundings"]["torch"] = "1.0"
-    torch.save(state, tmp_path / "checkpoint.pt")
+    save_checkpoint(state, tmp_path)
     with pytest.warns(UserWarning, match=r"resuming on another torch \(1\.0 -> 2"):
         train(tiny.tiny_network(), tiny.toy(), CONFIG, folder=tmp_path, resume=True, **PLAIN)
 
