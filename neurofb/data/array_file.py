@@ -7,12 +7,10 @@ import zipfile
 import zlib
 from math import prod
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-#: The most bytes one file may unpack to; larger data belong in memory-mapped formats.
-MAX_BYTES = 4 * 2**30
+from neurofb.data.bounded import MAX_BYTES, Readable, check_file
 
 #: What `zipfile` raises on damaged or unsupported archives.
 _ZIP_ERRORS = (
@@ -53,10 +51,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Traceback (most recent call last):
     ValueError: 'missing.npz' does not exist
     """
-    if not path.exists():
-        raise ValueError(f"{str(path)!r} does not exist")
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} is not a file")
+    check_file(path)
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -78,7 +73,7 @@ class _Refused(Exception):
     """What is wrong with the file, in our words."""
 
 
-def _read_npy(file: IO[bytes], name: str, size: int) -> np.ndarray:
+def _read_npy(file: Readable, name: str, size: int) -> np.ndarray:
     """Read one array whose member has `size` bytes."""
     magic = file.read(8)
     if magic[:6] != b"\x93NUMPY" or magic[6:7] not in (b"\x01", b"\x02", b"\x03"):

@@ -5,6 +5,9 @@ import zlib
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+#: The most bytes one file may unpack to; larger data belong in memory-mapped formats.
+MAX_BYTES = 4 * 2**30
+
 #: What reading a damaged or unreadable file raises.
 READ_ERRORS = (OSError, EOFError, zlib.error)
 

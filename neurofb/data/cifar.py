@@ -95,6 +95,7 @@ class Cifar:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
         if self.classes not in (10, 100):
             raise ValueError(f"classes={self.classes} must be 10 or 100")
         if self.layout not in ("auto", "python", "binary"):

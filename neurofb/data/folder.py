@@ -10,8 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from neurofb.data.array_file import MAX_BYTES
-from neurofb.data.bounded import check_folder
+from neurofb.data.bounded import MAX_BYTES, check_folder
 from neurofb.data.images import ImageSplits
 from neurofb.data.normalise import Normalisation, check_normalisation
 from neurofb.data.splits import Arrays, check_sizes, from_arrays
@@ -88,6 +87,7 @@ class ImageFolder:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
         check_sizes(
             self.seed,
             num_train=self.num_train,

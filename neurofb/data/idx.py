@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from neurofb.data.array_file import MAX_BYTES
-from neurofb.data.bounded import check_folder, read_file
+from neurofb.data.bounded import MAX_BYTES, check_folder, read_file
 from neurofb.data.images import ImageSplits
 from neurofb.data.normalise import Normalisation, check_normalisation
 from neurofb.data.splits import Arrays, check_sizes, from_arrays
@@ -71,6 +70,7 @@ class Idx:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
         _check_settings(self)
 
     def load(self, cache: Path | None = None) -> ImageSplits:
@@ -120,6 +120,8 @@ class FashionMNIST:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
+        if self.folder is not None:
+            object.__setattr__(self, "folder", Path(self.folder))
         _check_settings(self)
 
     def load(self, cache: Path | None = None) -> ImageSplits:

@@ -57,6 +57,7 @@ class Npz:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
         check_sizes(
             self.seed,
             num_train=self.num_train,

@@ -12,6 +12,7 @@ from neurofb.data.cache import cached
 from neurofb.data.figures import FIGURES
 from neurofb.data.images import ImageSet, ImageSplits
 from neurofb.data.normalise import Normalisation, check_normalisation
+from neurofb.data.photographs import TILE, random_cuts
 from neurofb.data.splits import assemble
 
 #: Images made from one random stream; the first images do not depend on how many follow.
@@ -94,14 +95,18 @@ class ShapesOnLeaves:
             ("texture", 0),
             ("jitter", 0),
         ):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least {least}")
+            if not least <= getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} must be at least {least} and finite"
+                )
         for name in ("leaf_radius", "figure_size", "figure_contrast"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name}={(low, high)!r} must be 0 < least <= greatest")
+            if not 0 < low <= high < float("inf"):
+                raise ValueError(f"{name}={(low, high)!r} must be 0 < least <= greatest, finite")
         if self.background not in ("leaves", "photographs"):
             raise ValueError(f"background={self.background!r} must be 'leaves' or 'photographs'")
+        if self.background == "photographs" and self.image_size > TILE:
+            raise ValueError(f"image_size={self.image_size} must be at most {TILE} on photographs")
         check_normalisation(self.normalise)
 
     def load(self, cache: Path | None = None) -> ImageSplits:
@@ -157,8 +162,6 @@ class ShapesOnLeaves:
         if self.background == "leaves":
             pictures = self._leaves(rng)
         else:
-            from neurofb.data.photographs import random_cuts
-
             pictures = random_cuts(rng, CHUNK, split=split, size=self.image_size, seed=self.seed)
         labels = rng.permutation(np.arange(CHUNK) % len(FIGURES))
         _paint(pictures, self._figure_coverage(rng, labels), self._figure_grey(rng, pictures))
