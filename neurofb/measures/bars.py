@@ -15,6 +15,7 @@ NUM_WIDTHS = 30
 NUM_OFFSETS = 30
 #: Side of the square (pixels), the size of the authors' images.
 SQUARE = 32
+_MOST_CACHED = 33 * 33  # pixels; larger banks of bars are made anew each time
 _ORTHOGONAL = 13  # steps of 7.2 degrees: 93.6 degrees
 
 
@@ -39,18 +40,16 @@ def bar_orientedness(
     """
     num_units, height, width = rf.shape
     peak = np.abs(rf).max((1, 2), initial=0)
-    flat = (np.ptp(rf.reshape(num_units, -1), axis=1) == 0) | (peak == 0)
-    columns = (rf / np.where(peak > 0, peak, 1)[:, None, None]).reshape(num_units, -1).T
+    flat = (np.ptp(rf.reshape(num_units, height * width), axis=1) == 0) | (peak == 0)
+    columns = (rf / np.where(peak > 0, peak, 1)[:, None, None]).reshape(num_units, height * width).T
     columns = columns.astype(np.float32)
-    bank, filled = _bank(height, width)
+    keep = height * width <= _MOST_CACHED
     # mean of the product minus product of the means, over the whole square
     total = columns.sum(0)
-    scores = np.stack(
-        [
-            np.abs(masks.astype(np.float32) @ columns - share[:, None] * total)
-            for masks, share in zip(bank, filled, strict=True)
-        ]
-    )
+    scores = np.empty((NUM_ANGLES, NUM_WIDTHS * NUM_OFFSETS, num_units), dtype=np.float32)
+    for i in range(NUM_ANGLES):
+        masks, filled = (_bars if keep else _bars.__wrapped__)(i, height, width)
+        scores[i] = np.abs(masks.astype(np.float32) @ columns - filled[:, None] * total)
     scores = scores.reshape(NUM_ANGLES, NUM_WIDTHS, NUM_OFFSETS, num_units)
     folded = np.maximum(scores[: NUM_ANGLES // 2], scores[NUM_ANGLES // 2 :])
     for axis, mode in enumerate(("wrap", "nearest", "nearest")):
@@ -65,22 +64,18 @@ def bar_orientedness(
     return ratio, spread
 
 
-@lru_cache(maxsize=2)
-def _bank(
-    height: int, width: int
-) -> tuple[Bool[np.ndarray, "angle bar pixel"], Float32[np.ndarray, "angle bar"]]:
-    """Return the bars on the pixels of the field, and the share of the square that each fills."""
+@lru_cache(maxsize=2 * NUM_ANGLES)
+def _bars(
+    angle: int, height: int, width: int
+) -> tuple[Bool[np.ndarray, "bar pixel"], Float32[np.ndarray, "bar"]]:
+    """Return the bars of one angle on the pixels of the field, and what share they fill."""
     side = max(SQUARE, height, width)
     rows, columns = (index.ravel() for index in np.indices((side, side)))
     top, left = (side - height) // 2, (side - width) // 2
     here = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
-    angles = np.arange(NUM_ANGLES) * 2 * np.pi / NUM_ANGLES
+    turn = angle * 2 * np.pi / NUM_ANGLES
     widths = np.linspace(4, 2 * (side // 4), NUM_WIDTHS)[:, None, None]
     offset = np.linspace(0, side - 1, NUM_OFFSETS)[:, None]
-    bank = np.empty((NUM_ANGLES, NUM_WIDTHS * NUM_OFFSETS, height * width), dtype=bool)
-    filled = np.empty(bank.shape[:2], dtype=np.float32)
-    for i, angle in enumerate(angles):
-        n = np.cos(angle) * (columns - offset) + np.sin(angle) * (rows - offset)
-        bars = ((n >= 0) & (n <= widths)).reshape(-1, side * side)
-        bank[i], filled[i] = bars[:, here], bars.mean(1)
-    return bank, filled
+    n = np.cos(turn) * (columns - offset) + np.sin(turn) * (rows - offset)
+    bars = ((n >= 0) & (n <= widths)).reshape(NUM_WIDTHS * NUM_OFFSETS, side * side)
+    return bars[:, here], bars.mean(1, dtype=np.float32)

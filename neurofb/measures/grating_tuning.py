@@ -137,9 +137,8 @@ def _label(
 ) -> xr.Dataset:
     """Give the tuning surfaces their indices, names and units."""
     tuning = orientation_tuning(mean_response, orientations, tuple(frequencies))
-    best = mean_response.reshape(len(units), -1).argmax(1)
-    rows = np.arange(len(units))
-    f1 = modulation.reshape(len(units), -1)[rows, best]
+    row = mean_response.max(2).argmax(1)
+    f1 = modulation[np.arange(len(units)), row, tuning.best_frequency_index]
     f0 = tuning.best_response
     dead = f0 <= 0
     ratio = np.where(dead, np.nan, f1 / np.where(dead, 1.0, f0))

@@ -3,10 +3,11 @@
 Orientation is that of the stripes, counter-clockwise from horizontal on a displayed image (y down).
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Complex, Float, Integer
+from jaxtyping import Float, Integer
 
 #: 180 degrees in steps of 5, stripes counter-clockwise from horizontal.
 ORIENTATIONS = tuple(5.0 * i for i in range(36))
@@ -39,8 +40,10 @@ def linear_grating_response(
     >>> linear_grating_response(np.ones((1, 9, 9)), (0.0,), (0.0,))
     array([[[81.]]])
     """
-    waves = _waves(rf.shape[1:], orientations, frequencies)
-    return np.abs(np.tensordot(rf.astype(float), waves, axes=((1, 2), (2, 3))))
+    num_units, height, width = rf.shape
+    even, odd = _waves(height, width, tuple(orientations), tuple(frequencies))
+    flat = rf.astype(float).reshape(num_units, height * width)
+    return np.hypot(flat @ even, flat @ odd).reshape(num_units, len(orientations), len(frequencies))
 
 
 def orientation_tuning(
@@ -63,7 +66,7 @@ def orientation_tuning(
     """
     response = np.maximum(response, 0.0)
     num_units, num_orientations, num_frequencies = response.shape
-    best = response.reshape(num_units, -1).argmax(1)
+    best = response.reshape(num_units, num_orientations * num_frequencies).argmax(1)
     row, column = np.divmod(best, num_frequencies)
     curve = response[np.arange(num_units), :, column]
     preferred = curve[np.arange(num_units), row]
@@ -99,11 +102,13 @@ def wave_vector(orientation: float) -> tuple[float, float]:
     return float(np.cos(angle)), float(np.sin(angle))
 
 
+@lru_cache(maxsize=4)
 def _waves(
-    shape: tuple[int, ...], orientations: tuple[float, ...], frequencies: tuple[float, ...]
-) -> Complex[np.ndarray, "orientation frequency y x"]:
-    """Return exp(-2πi k·x) for every grating."""
-    rows, columns = np.indices(shape)
+    height: int, width: int, orientations: tuple[float, ...], frequencies: tuple[float, ...]
+) -> tuple[Float[np.ndarray, "pixel grating"], Float[np.ndarray, "pixel grating"]]:
+    """Return cosine and sine of every grating at every pixel."""
+    pixels = np.indices((height, width)).reshape(2, height * width).T
     across = np.array([wave_vector(angle) for angle in orientations])
-    phase = across[:, 0, None, None] * rows + across[:, 1, None, None] * columns
-    return np.exp(-2j * np.pi * np.asarray(frequencies)[None, :, None, None] * phase[:, None])
+    phase = 2 * np.pi * (pixels @ across.T)[:, :, None] * np.asarray(frequencies)
+    phase = phase.reshape(len(pixels), len(orientations) * len(frequencies))
+    return np.cos(phase), np.sin(phase)

@@ -111,7 +111,7 @@ def shape_measures(
     table["preferred_frequency"][alive] = tuning.preferred_frequency
     table["dc_ratio"][alive] = np.abs(flat[alive].sum((1, 2))) / tuning.best_response
     if bars:
-        table["bar_ratio"], table["bar_std"] = bar_orientedness(flat)
+        table["bar_ratio"][alive], table["bar_std"][alive] = bar_orientedness(flat[alive])
     if fits:
         for unit in alive:
             dog, gabor = fit_dog(flat[unit]), fit_gabor(flat[unit])
@@ -131,7 +131,8 @@ def shape_measures(
     status = np.where(truncated, "truncated", "ok")
     if reference is not None:
         cosine = _cosine(fields, _unpack(reference, "reference")[0], dead)
-        moved = (cosine < MOVED_COSINE) & (table["smoothness"] > MOVED_SMOOTHNESS)
+        # without a cosine the field was zero before training
+        moved = ~(cosine >= MOVED_COSINE) & (table["smoothness"] > MOVED_SMOOTHNESS)
         result["cosine_to_reference"] = labels.variable(
             "unit", cosine, "1", "cosine to the field before training"
         )
@@ -190,7 +191,7 @@ def _smoothness(field: np.ndarray) -> float:
     centred = field - field.mean()
     ahead = np.concatenate([centred[1:].ravel(), centred[:, 1:].ravel()])
     behind = np.concatenate([centred[:-1].ravel(), centred[:, :-1].ravel()])
-    norm = np.sqrt((ahead**2).sum() * (behind**2).sum())
+    norm = ((ahead**2).sum() + (behind**2).sum()) / 2
     return float((ahead * behind).sum() / norm) if norm > 0 else np.nan
 
 

@@ -13,7 +13,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _POOLS = ("aten::max_pool2d_with_indices", "aten::max_pool2d", "aten::avg_pool2d")
 _PADS = ("aten::constant_pad_nd", "aten::reflection_pad2d", "aten::replication_pad2d")
-_COPIES = ("aten::clone", "aten::detach", "aten::alias", "aten::_to_copy", "aten::dropout")
+#: Position by position, though torch does not tag them so.
+_POINTWISE = (
+    "aten::clone",
+    "aten::detach",
+    "aten::alias",
+    "aten::_to_copy",
+    "aten::_prelu_kernel",
+    "aten::log_sigmoid_forward",
+    "aten::hardswish",
+    "aten::hardswish_",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,26 +59,34 @@ class SupportTracker(TorchDispatchMode):
         super().__init__()
         # tensors are kept alive, so that an id is never used twice
         self._known: dict[int, tuple[Tensor, Support | None]] = {id(image): (image, Support())}
+        self._lost = False
 
     def of(self, tensor: Tensor) -> Support | None:
         """Return the support of a tensor seen under the mode, None for the whole image."""
         known = self._known.get(id(tensor))
-        return known[1] if known else None
+        return known[1] if known and not self._lost else None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         answer = func(*args, **(kwargs or {}))
         tensors = [value for value in _flat((args, kwargs or {})) if isinstance(value, Tensor)]
         if any(id(value) in self._known for value in tensors):
+            self._lost |= func._schema.is_mutable and self._writes_elsewhere(tensors[0])
             support = self._next(func, args, tensors)
             for value in _flat(answer):
                 if isinstance(value, Tensor):
                     self._known[id(value)] = (value, support)
         return answer
 
+    def _writes_elsewhere(self, target: Tensor) -> bool:
+        """Say whether writing into a tensor changes another one (its base, a view of it)."""
+        storage = target.untyped_storage().data_ptr()
+        same = [t for t, _ in self._known.values() if t.untyped_storage().data_ptr() == storage]
+        return [id(value) for value in same] != [id(target)]
+
     def _next(self, func: Any, args: Any, tensors: list[Tensor]) -> Support | None:
         name = func._schema.name
         first = self.of(tensors[0])
-        if torch.Tag.pointwise in func.tags or name in _COPIES:
+        if torch.Tag.pointwise in func.tags or name in _POINTWISE:
             return self._union(tensors)
         if name == "aten::cat" and len(args) > 1 and args[1] in (1, -3):
             return self._union(tensors)
