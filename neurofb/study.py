@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ import xarray as xr
 from neurofb import labels
 from neurofb.config import RunConfig, from_json, to_json
 from neurofb.run import RESULT, run
+from neurofb.training.progress import clock, redraws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +245,8 @@ class _Bar:
         from tqdm.auto import tqdm
 
         self.start, self.total, self.count, self.first = time.monotonic(), total, done, done
-        self.bar = tqdm(total=total, initial=done, unit="run", disable=not show)
+        self.lines = show and not redraws()
+        self.bar = tqdm(total=total, initial=done, unit="run", disable=self.lines or not show)
 
     def __enter__(self) -> "_Bar":
         return self
@@ -252,12 +255,23 @@ class _Bar:
         self.bar.close()
 
     def tick(self) -> None:
+        """Let the clock of the bar go on."""
         self.bar.refresh()
 
     def done(self, name: str) -> None:
+        """Count one run."""
         self.count += 1
         self.bar.set_postfix_str(name, refresh=False)
         self.bar.update()
+        if self.lines:
+            elapsed = time.monotonic() - self.start
+            left = elapsed * (self.total - self.count) / (self.count - self.first)
+            print(
+                f"{self.count}/{self.total} runs  {name}  {clock(elapsed)} elapsed, "
+                f"{clock(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _stack(cells: Mapping[tuple[str, int], xr.Dataset]) -> xr.Dataset:
@@ -276,16 +290,16 @@ def _stack(cells: Mapping[tuple[str, int], xr.Dataset]) -> xr.Dataset:
         )
         for condition in conditions
     ]
-    names = labels.coordinate("condition", conditions)
-    return xr.concat(
+    whole = xr.concat(
         rows,
-        names,
+        labels.coordinate("condition", conditions),
         join="outer",
         combine_attrs="drop",
         coords="minimal",
         compat="override",
         data_vars="all",
     )
+    return whole[list(next(iter(cells.values())).data_vars)]  # xarray loses the order
 
 
 def _training(result: xr.DataTree) -> xr.Dataset:
@@ -309,14 +323,21 @@ def _layer(runs: Mapping[tuple[str, int], xr.DataTree], layer: str) -> xr.Datase
                 dataset = dataset.drop_vars("receptive_field", errors="ignore")
             parts.append(dataset.rename({v: f"{v}_{null}" for v in dataset.data_vars}))
         merged = xr.merge(parts, combine_attrs="drop", compat="override", join="outer")
-        cells[key] = merged.drop_vars([c for c in merged.coords if c not in merged.dims])
+        merged = merged.drop_vars([c for c in merged.coords if c not in merged.dims])
+        cells[key] = _fillable(merged)
     dataset = _stack(cells)
     for name in [v for v in dataset.data_vars if dataset[v].dtype == object]:
-        attrs = dataset[name].attrs
-        dataset[name] = dataset[name].fillna("absent")
-        dataset[name].attrs = attrs
-    if dataset.sizes.get("channel") == 1:
-        dataset = dataset.squeeze("channel", drop=True)
+        dataset[name] = dataset[name].fillna("absent").assign_attrs(dataset[name].attrs)
+    return dataset.squeeze("channel", drop=True) if dataset.sizes["channel"] == 1 else dataset
+
+
+def _fillable(dataset: xr.Dataset) -> xr.Dataset:
+    """Bring flags to 0 and 1 and text to objects, so that absent units can be NaN."""
+    for name, values in dataset.data_vars.items():
+        kind = values.dtype.kind
+        if kind in "bTU":
+            wanted = np.float64 if kind == "b" else object
+            dataset[name] = values.astype(wanted).assign_attrs(values.attrs)
     return dataset
 
 

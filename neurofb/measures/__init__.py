@@ -2,6 +2,7 @@
 
 from neurofb.measures.alive import response_to_images
 from neurofb.measures.bars import bar_orientedness
+from neurofb.measures.claims import contrast, rank_trend, verdict
 from neurofb.measures.fits import fit_dog, fit_gabor
 from neurofb.measures.grating_tuning import grating_tuning
 from neurofb.measures.nulls import spectrum_matched_noise
@@ -12,16 +13,19 @@ from neurofb.measures.symmetry import rotation_correlation, rotational_symmetry
 
 __all__ = [
     "bar_orientedness",
+    "contrast",
     "counted_units",
     "fit_dog",
     "fit_gabor",
     "gaussian_probes",
     "grating_tuning",
     "population_medians",
+    "rank_trend",
     "receptive_field",
     "response_to_images",
     "rotation_correlation",
     "rotational_symmetry",
     "shape_measures",
     "spectrum_matched_noise",
+    "verdict",
 ]

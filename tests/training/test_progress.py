@@ -73,4 +73,4 @@ def test_nothing_is_shown_when_told_so(tiny: ModuleType, capsys: pytest.CaptureF
 
 
 def test_clock():
-    assert [module._clock(s) for s in (0.0, 59.2, 3600.0)] == ["00:00", "01:00", "1:00:00"]
+    assert [module.clock(s) for s in (0.0, 59.2, 3600.0)] == ["00:00", "01:00", "1:00:00"]

@@ -1,0 +1,100 @@
+"""Receptive fields of a study: medians with their nulls, the four statements, all figures."""
+
+import re
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from neurofb import plot
+from neurofb.measures import contrast, population_medians, rank_trend
+from neurofb.study import layer_dataset
+
+SYMMETRY, ORIENTATION = "rotational_symmetry", "orientation_selectivity"
+
+
+def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
+    """Return medians per condition and seed with the statements' verdicts, and the figures."""
+    dataset = layer_dataset(study, "retina_2")
+    medians = population_medians(dataset)
+    claims = statements(medians)
+    print(table(medians), claims_table(claims), sep="\n\n")
+    figures = {
+        "figure5": plot.figure5(dataset),
+        "montage": plot.receptive_field_montage(dataset),
+        "distributions": plot.measure_distributions(dataset),
+        "rank": plot.symmetry_against_rank(dataset),
+        "learning": plot.learning_curves(dataset),
+    }
+    result = xr.merge([medians, claims], combine_attrs="drop")
+    result.attrs = dict(study.attrs)
+    return result, figures
+
+
+def statements(medians: xr.Dataset) -> xr.Dataset:
+    """Return a verdict for each statement that the study's conditions allow."""
+    symmetry, orientation = medians[SYMMETRY], medians[ORIENTATION]
+    have = set(medians["condition"].values)
+    found = []
+    if {"BP wide", "BP narrow"} <= have:
+        found.append(
+            contrast(
+                symmetry.sel(condition="BP narrow"),
+                symmetry.sel(condition="BP wide"),
+                "narrow BP is more symmetric than wide BP",
+            )
+        )
+    if "BP wide" in have:
+        wide = medians.sel(condition="BP wide")
+        null = wide[f"{ORIENTATION}_untrained"]
+        found.append(
+            contrast(orientation.sel(condition="BP wide"), null, "wide BP is oriented above its null")
+        )
+        share = wide["num_counted"] / wide["num_units"]
+        found.append(contrast(share, 0 * share + 0.5, "most units of wide BP have moved"))
+    for family in dict.fromkeys(_family(name) for name in medians["condition"].values):
+        if family is None or "BP wide" not in have:
+            continue
+        rows = [n for n in medians["condition"].values if n == "BP wide" or _family(n) == family]
+        chosen = medians.sel(condition=rows)
+        found.append(
+            rank_trend(
+                chosen[SYMMETRY],
+                chosen["feedback_rank"],
+                f"symmetry rises as the LDFA rank falls{family}",
+            )
+        )
+    for name in [n for n in medians["condition"].values if n.startswith("dLDFA")]:
+        if "BP narrow" in have:
+            found.append(
+                contrast(
+                    symmetry.sel(condition="BP narrow"),
+                    symmetry.sel(condition=name),
+                    f"{name} is less symmetric than narrow BP",
+                )
+            )
+    claims = xr.concat(found, "statement", combine_attrs="drop")
+    return claims.assign_coords(statement=[claim.attrs["statement"] for claim in found])
+
+
+def table(medians: xr.Dataset) -> str:
+    """Return the medians over units, then over seeds, as text."""
+    columns = [SYMMETRY, ORIENTATION, "rotation_correlation_min", "dc_ratio", "num_counted"]
+    return medians[columns].median("seed").to_dataframe()[columns].round(2).to_string()
+
+
+def claims_table(claims: xr.Dataset) -> str:
+    """Return one line a statement: holds or not, seeds that agree, every seed's difference."""
+    lines = []
+    for _, claim in claims.groupby("statement", squeeze=False):
+        claim = claim.squeeze("statement")
+        word = "holds" if bool(claim.holds) else "does not hold"
+        seeds = ", ".join(f"{value:+.2f}" for value in claim.difference.values)
+        agree = f"{int(claim.num_agreeing)} of {int(claim.num_seeds)} seeds"
+        lines.append(f"{str(claim.statement.values)}: {word} ({agree}; {seeds})")
+    return "\n".join(lines)
+
+
+def _family(condition: str) -> str | None:
+    """Return what follows the rank in an LDFA condition's name: placement and learning."""
+    match = re.fullmatch(r"LDFA r=\d+(.*)", condition)
+    return match.group(1) if match else None
