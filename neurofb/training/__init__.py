@@ -4,9 +4,10 @@ from neurofb.training.arithmetic import Arithmetic, resolve_arithmetic
 from neurofb.training.config import TrainingConfig
 from neurofb.training.device import resolve_device
 from neurofb.training.evaluate import Evaluation, evaluate
-from neurofb.training.loop import NonFiniteLossError, TrainingResult, train
+from neurofb.training.loop import TrainingResult, train
 from neurofb.training.optimisers import Optimiser
 from neurofb.training.schedule import Constant, Cosine, Exponential, InverseTime, Schedule
+from neurofb.training.session import NonFiniteLossError
 
 __all__ = [
     "Arithmetic",

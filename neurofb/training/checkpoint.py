@@ -13,6 +13,28 @@ import torch
 FILE_NAME = "checkpoint.pt"
 
 
+def open_folder(folder: Path | None, resume: bool) -> dict[str, Any] | None:
+    """Prepare a run's folder and return the checkpoint to go on from, if any.
+
+    Raises
+    ------
+    ValueError
+        If there is a checkpoint already but the run is not to go on from it.
+    """
+    if folder is None:
+        if resume:
+            raise ValueError("resume=True needs a folder")
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    if not resume and (folder / FILE_NAME).exists():
+        raise ValueError(
+            f"folder={str(folder)!r} holds a checkpoint; resume=True goes on from it, "
+            "or delete the folder to start from the beginning"
+        )
+    return load_checkpoint(folder) if resume else None
+
+
 def save_checkpoint(state: dict[str, Any], folder: Path) -> Path:
     """Write ``checkpoint.pt``; a kill at any moment leaves the old one or the new one.
 

@@ -24,7 +24,10 @@ def fingerprint(
         "seed": seed,
         "data": {"name": data.name, "checksum": data.checksum},
         "network": {
-            "modules": repr(network),
+            "modules": {
+                name or "whole": f"{type(module).__name__}({module.extra_repr()})"
+                for name, module in network.named_modules()
+            },
             "shapes": {name: list(p.shape) for name, p in network.named_parameters()},
         },
         "identity": dict(identity),
