@@ -156,7 +156,13 @@ class DirectPathway(LowRankPathway):
         return box
 
     def backward(
-        self, h: Tensor, delta: Tensor, weight: Tensor | None, stage: Stage, box: Box | None
+        self,
+        h: Tensor,
+        delta: Tensor,
+        weight: Tensor | None,
+        stage: Stage,
+        box: Box | None,
+        grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Q P e in the shape of h, and the pseudo-gradients of Q and P."""
         if box is None or box.delta is None:

@@ -35,7 +35,13 @@ class ExactPathway(Pathway):
     transports_weights = True
 
     def backward(
-        self, h: Tensor, delta: Tensor, weight: Tensor, stage: Stage, box: Box | None
+        self,
+        h: Tensor,
+        delta: Tensor,
+        weight: Tensor,
+        stage: Stage,
+        box: Box | None,
+        grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Wᵀ δ."""
         return stage.back(delta, weight, h.shape), ()

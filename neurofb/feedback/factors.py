@@ -43,6 +43,8 @@ class DenseFactors:
     outer: Stage = Dense()
     #: the factor that mixes channels only, the one that a subspace rule learns
     channel_factor: Literal["Q", "P"] = "P"
+    #: which of the two is the left one in `join` and `split`
+    left_factor: Literal["Q", "P"] = "Q"
 
     @property
     def max_rank(self) -> int:
@@ -110,6 +112,11 @@ class ConvolutionFactors:
     def channel_factor(self) -> Literal["Q", "P"]:
         """The 1×1 factor."""
         return "P" if self.spatial_factor == "Q" else "Q"
+
+    @property
+    def left_factor(self) -> Literal["Q", "P"]:
+        """Which of the two is the left one in `join` and `split`."""
+        return self.channel_factor
 
     @property
     def max_rank(self) -> int:

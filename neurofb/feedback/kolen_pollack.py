@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from neurofb.feedback.learning import Learning, Signals
+from neurofb.feedback.learning import Learning, Signals, kolen_pollack
 
 if TYPE_CHECKING:
     from neurofb.feedback.low_rank import LowRankPathway
@@ -72,9 +72,4 @@ class FactoredKolenPollack(Learning):
 
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
         """Return h zᵀ and (Qᵀ h) δᵀ, summed over the batch."""
-        factors = signals.factors
-        inner, outer = factors.kernels(signals.q, signals.p)
-        compressed = factors.inner.apply(signals.h, inner)
-        grad_inner = factors.inner.product(signals.h, signals.z, inner.shape)
-        grad_outer = factors.outer.product(compressed, signals.delta, outer.shape)
-        return factors.kernels(grad_inner, grad_outer)
+        return kolen_pollack(signals, "Q"), kolen_pollack(signals, "P")

@@ -46,11 +46,10 @@ class _ThroughPathway(torch.autograd.Function):
             box.delta = delta
         needs_error, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         error, learned = None, (None,) * ctx.num_learned
+        grad_weight, grad_bias = ctx.stage.gradients(h, delta, weight, needs_weight, needs_bias)
         if needs_error:
-            error, learned = ctx.pathway.backward(h, delta, weight, ctx.stage, ctx.box)
+            error, learned = ctx.pathway.backward(h, delta, weight, ctx.stage, ctx.box, grad_weight)
             ctx.pathway.fired += 1
-        grad_weight = ctx.stage.product(h, delta, weight.shape) if needs_weight else None
-        grad_bias = ctx.stage.rows(delta).sum(0) if needs_bias else None
         return error, grad_weight, grad_bias, None, None, None, None, *learned
 
 

@@ -6,7 +6,7 @@ training work as for weights. One rule a file; the rules never look at the loss.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -20,7 +20,8 @@ class Signals(NamedTuple):
     """What is present at a pathway's synapses during one backward pass.
 
     With h the layer's input, δ the error at its output (for a direct pathway: at its source),
-    z = P δ and g = Q z. Q and P are in the precision of δ. `weight` is None for a direct pathway.
+    z = P δ and g = Q z. Q and P are in the precision of δ. `weight` is None for a direct pathway;
+    `grad_weight`, δ hᵀ, too, and wherever the weight does not learn.
     """
 
     h: Tensor
@@ -31,6 +32,7 @@ class Signals(NamedTuple):
     p: Tensor
     weight: Tensor | None
     factors: Factors
+    grad_weight: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,3 +50,23 @@ class Learning:
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
         """Return the pseudo-gradients of Q and P (None: not learned)."""
         raise NotImplementedError
+
+
+def kolen_pollack(signals: Signals, factor: Literal["Q", "P"]) -> Tensor:
+    """Return the Kolen-Pollack pseudo-gradient of Q, h zᵀ = (h δᵀ) Pᵀ, or of P, Qᵀ (h δᵀ).
+
+    Both are sums over the batch. The second form of each is the weight's own gradient, pushed
+    through the other factor: it costs no pass over the batch, so large batches take it.
+    """
+    factors, gradient = signals.factors, signals.grad_weight
+    if gradient is not None and factors.outer.rows(signals.delta).shape[0] >= gradient.shape[0]:
+        matrix = factors.matrix(gradient)
+        left, right = factors.join(signals.q, signals.p)
+        if factor == factors.left_factor:
+            return factors.split(matrix @ right.mT, right)["QP".index(factor)]
+        return factors.split(left, left.mT @ matrix)["QP".index(factor)]
+    inner, outer = factors.kernels(signals.q, signals.p)
+    if factor == "Q":
+        return factors.kernels(factors.inner.product(signals.h, signals.z, inner.shape), outer)[0]
+    compressed = factors.inner.apply(signals.h, inner)
+    return factors.kernels(inner, factors.outer.product(compressed, signals.delta, outer.shape))[1]

@@ -123,7 +123,13 @@ class LowRankPathway(Pathway):
             self.P.copy_(p)
 
     def backward(
-        self, h: Tensor, delta: Tensor, weight: Tensor | None, stage: Stage, box: Box | None
+        self,
+        h: Tensor,
+        delta: Tensor,
+        weight: Tensor | None,
+        stage: Stage,
+        box: Box | None,
+        grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Q P δ and the learning rule's pseudo-gradients of Q and P."""
         self.learning.prepare(self, weight)
@@ -134,7 +140,7 @@ class LowRankPathway(Pathway):
         g = factors.inner.back(z, inner, h.shape)
         if not self._learns:
             return g, ()
-        signals = Signals(h, delta, z, g, q, p, weight, factors)
+        signals = Signals(h, delta, z, g, q, p, weight, factors, grad_weight)
         return g, self.learning.gradients(signals)
 
     @property

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurofb.feedback.learning import Learning, Signals
+from neurofb.feedback.learning import Learning, Signals, kolen_pollack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +49,21 @@ class Oja(Learning):
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
         """Return the pseudo-gradients of Q and P (descent sign: the optimiser subtracts them)."""
         factors = signals.factors
-        inner, outer = factors.kernels(signals.q, signals.p)
         if factors.channel_factor == "P":
             error, components = factors.outer.rows(signals.delta), factors.outer.rows(signals.z)
             grad_p = factors.from_basis(
                 oja_gradient(error, components, factors.basis(signals.p), self.normalise)
             )
-            grad_inner = factors.inner.product(signals.h, signals.z, inner.shape)
-            return factors.kernels(grad_inner, outer)[0], grad_p
-        arriving = signals.g * (signals.h != 0)
+            return kolen_pollack(signals, "Q"), grad_p
+        # g·(h ≠ 0); a product with a Boolean tensor is several times slower
+        arriving = torch.ops.aten.threshold_backward(signals.g, signals.h.abs(), 0)
+        inner, _ = factors.kernels(signals.q, signals.p)
         error = factors.inner.rows(arriving)
         components = factors.inner.rows(factors.inner.apply(arriving, inner))
         grad_q = factors.from_basis(
             oja_gradient(error, components, factors.basis(signals.q), self.normalise)
         )
-        compressed = factors.inner.apply(signals.h, inner)
-        return grad_q, factors.outer.product(compressed, signals.delta, outer.shape)
+        return grad_q, kolen_pollack(signals, "P")
 
 
 def oja_gradient(

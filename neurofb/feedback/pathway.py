@@ -49,7 +49,13 @@ class Pathway(nn.Module):
         self.fired = 0
 
     def backward(
-        self, h: Tensor, delta: Tensor, weight: Tensor, stage: Stage, box: "Box | None"
+        self,
+        h: Tensor,
+        delta: Tensor,
+        weight: Tensor,
+        stage: Stage,
+        box: "Box | None",
+        grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return the error at the layer's input and a pseudo-gradient for each of `learned`.
 
@@ -63,6 +69,9 @@ class Pathway(nn.Module):
             The forward map.
         box
             Where a direct pathway finds its source's error.
+        grad_weight
+            δ hᵀ, the weight's own gradient, if it was asked for: rules whose synapses see the same
+            h and δ learn from it instead of forming the product again.
         """
         raise NotImplementedError
 

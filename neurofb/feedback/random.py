@@ -42,7 +42,13 @@ class RandomPathway(Pathway):
         self.hold("B", uniform(tuple(weight.shape), bound, generator, weight), learned=False)
 
     def backward(
-        self, h: Tensor, delta: Tensor, weight: Tensor, stage: Stage, box: Box | None
+        self,
+        h: Tensor,
+        delta: Tensor,
+        weight: Tensor,
+        stage: Stage,
+        box: Box | None,
+        grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Bᵀ δ: B is kept in the layout of W."""
         return stage.back(delta, self.B.to(delta.dtype), h.shape), ()

@@ -9,12 +9,15 @@ A kernel has the layout of torch's own weights: ``(out, in)`` for `Dense` and
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+#: Below this number of channels convolutions are rearranged, because libraries would pad them.
+FEW_CHANNELS = 16
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,18 @@ class Dense:
         """Return δ xᵀ summed over the batch; `shape` is the kernel's."""
         del shape
         return self.rows(delta).T @ self.rows(x)
+
+    def gradients(
+        self,
+        x: Float[Tensor, "*batch n_in"],
+        delta: Float[Tensor, "*batch n_out"],
+        kernel: Float[Tensor, "n_out n_in"],
+        of_kernel: bool,
+        of_bias: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of kernel and bias, None for what is not asked for."""
+        grad_kernel = self.product(x, delta, kernel.shape) if of_kernel else None
+        return grad_kernel, self.rows(delta).sum(0) if of_bias else None
 
     def rows(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "row n"]:
         """Return one row a sample."""
@@ -102,9 +117,14 @@ class Convolution:
         like: torch.Size,
     ) -> Float[Tensor, "batch c_in y x"]:
         """Return the transposed convolution of δ, of the input's shape `like`."""
+        if min(kernel.shape[:2]) < FEW_CHANNELS and self._is_simple(kernel):
+            return self._back_few(delta, kernel)
         # The values of the input are not read for this output; no memory is touched.
-        x = delta.new_empty(1).expand(like)
-        return self._backward(delta, x, kernel, 0)
+        layout = torch.contiguous_format
+        if delta.is_contiguous(memory_format=torch.channels_last):
+            layout = torch.channels_last
+        x = torch.empty(like, dtype=delta.dtype, device=delta.device, memory_format=layout)
+        return self._backward(delta, x, kernel, (True, False, False))[0]
 
     def product(
         self,
@@ -113,29 +133,68 @@ class Convolution:
         shape: torch.Size,
     ) -> Float[Tensor, "c_out c_group ky kx"]:
         """Return the gradient of a kernel of this `shape` for input x and error δ."""
-        kernel = delta.new_empty(1).expand(shape)
-        return self._backward(delta, x, kernel, 1)
+        return self._backward(delta, x, delta.new_empty(shape), (False, True, False))[1]
+
+    def gradients(
+        self,
+        x: Float[Tensor, "batch c_in y x"],
+        delta: Float[Tensor, "batch c_out y2 x2"],
+        kernel: Float[Tensor, "c_out c_group ky kx"],
+        of_kernel: bool,
+        of_bias: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of kernel and bias, None for what is not asked for."""
+        _, grad_kernel, grad_bias = self._backward(delta, x, kernel, (False, of_kernel, of_bias))
+        return grad_kernel, grad_bias
 
     def rows(self, x: Float[Tensor, "batch c y x"]) -> Float[Tensor, "row c"]:
         """Return one row a sample and pixel (no copy if `x` is channels_last)."""
         return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
-    def _backward(self, delta: Tensor, x: Tensor, kernel: Tensor, wanted: Literal[0, 1]) -> Tensor:
-        """Call the kernel that autograd itself uses, for the input (0) or the weight (1)."""
-        gradients = torch.ops.aten.convolution_backward(
+    def _is_simple(self, kernel: Tensor) -> bool:
+        """Whether the way back is itself a plain convolution, with padding of at least 0."""
+        reach = [
+            gap * (size - 1) for gap, size in zip(self.dilation, kernel.shape[2:], strict=True)
+        ]
+        unit = self.stride == (1, 1) and self.groups == 1
+        return unit and reach[0] >= self.padding[0] and reach[1] >= self.padding[1]
+
+    def _back_few(self, delta: Tensor, kernel: Tensor) -> Tensor:
+        """Return the transposed convolution as a convolution with the flipped kernel.
+
+        CPU libraries pad channels to 16 in a backward pass, but not the input of a forward pass.
+        Their output they pad: few output channels are therefore computed as one channel for every
+        column of the kernel, and the columns are shifted and summed by a second convolution.
+        """
+        flipped = kernel.flip(2, 3).transpose(0, 1)
+        few, channels, ky, kx = flipped.shape
+        (dy, dx), (pad_y, pad_x) = self.dilation, self.padding
+        pad_y, pad_x = dy * (ky - 1) - pad_y, dx * (kx - 1) - pad_x
+        padded = few < FEW_CHANNELS <= channels and delta.device.type == "cpu"
+        if not (padded and kx > 1 and delta.dtype == torch.float32):
+            return F.conv2d(delta, flipped, None, 1, (pad_y, pad_x), self.dilation)
+        columns = flipped.permute(0, 3, 1, 2).reshape(few * kx, channels, ky, 1)
+        parts = F.conv2d(delta, columns, None, 1, (pad_y, 0), (dy, 1))
+        shifts = torch.eye(few * kx, dtype=delta.dtype).reshape(few, kx, few * kx)
+        return F.conv2d(parts, shifts.mT[:, :, None], None, 1, (0, pad_x), (1, dx))
+
+    def _backward(
+        self, delta: Tensor, x: Tensor, kernel: Tensor, wanted: tuple[bool, bool, bool]
+    ) -> tuple[Any, Any, Any]:
+        """Call what autograd itself calls, for the input, the kernel and the bias as wanted."""
+        return torch.ops.aten.convolution_backward(
             delta,
             x,
             kernel,
-            None,
+            [delta.shape[1]],
             self.stride,
             self.padding,
             self.dilation,
             False,
             (0, 0),
             self.groups,
-            (wanted == 0, wanted == 1, False),
+            wanted,
         )
-        return gradients[wanted]
 
 
 Stage = Dense | Convolution
