@@ -111,6 +111,8 @@ def train(
     >>> dict(train(network, data, config, seed=0, progress=False).history.sizes)
     {'step': 3, 'epoch': 2}
     """
+    if seed < 0:
+        raise ValueError(f"seed={seed} must be an integer >= 0")
     if config.snapshot_steps and snapshot is None:
         raise ValueError(f"snapshot_steps={config.snapshot_steps} need a snapshot function")
     place = resolve_device(device)
@@ -134,7 +136,7 @@ def train(
                 bar.update(step + 1, session.history, milestone=session.look(step + 1))
         finally:
             bar.close()
-            network.eval()
+            network.eval().zero_grad(set_to_none=True)
     wall_seconds, cpu_seconds = session.seconds()
     return TrainingResult(
         history=session.history.dataset(),

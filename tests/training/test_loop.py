@@ -3,7 +3,7 @@ import math
 import zlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +14,15 @@ from torch.nn import functional
 
 from neurofb.data.augment import Augmentation
 from neurofb.data.images import ImageSet
+from neurofb.feedback import (
+    Direct,
+    FactoredKolenPollack,
+    LowRank,
+    Oja,
+    Random,
+    SvdRefresh,
+    attach,
+)
 from neurofb.training import (
     Constant,
     Cosine,
@@ -135,6 +144,7 @@ def test_the_callers_state_is_given_back(tiny: ModuleType):
     assert torch.equal(state, torch.get_rng_state())
     assert torch.get_num_threads() == threads
     assert not any(module.training for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_the_test_images_play_no_part(tiny: ModuleType):
@@ -176,6 +186,43 @@ def test_stopped_and_resumed_equals_uninterrupted(
         assert same_weights(alone, network)
         xr.testing.assert_identical(result.history, expected.history)
         xr.testing.assert_identical(result.snapshots, expected.snapshots)
+
+
+PATHWAYS = [
+    LowRank(rank=2, learning=SvdRefresh(every=3), start="svd", spatial_factor="P"),
+    LowRank(rank=2, learning=FactoredKolenPollack()),
+    LowRank(rank=1, learning=Oja(), spatial_factor="P"),
+    Direct(source="hidden", rank=3, learning=Oja()),
+    Random(),
+]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("pathway", PATHWAYS, ids=str)
+def test_every_pathway_can_be_resumed(
+    tiny: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pathway: Any,
+    precision: Literal["float32", "bfloat16"],
+):
+    config = vary(precision=precision, channels_last="auto")
+
+    def network() -> nn.Module:
+        plain = tiny.tiny_network(pathway=False)
+        return attach(plain, {"vvs_1": pathway}, example_input=tiny.toy().test.images)
+
+    alone, resumed = network(), network()
+    train(alone, tiny.toy(), config, **PLAIN)
+    with monkeypatch.context() as patch:
+        stop_before(patch, 7)
+        with pytest.raises(Stop):
+            train(network(), tiny.toy(), config, folder=tmp_path, **PLAIN)
+    result = train(resumed, tiny.toy(), config, folder=tmp_path, resume=True, **PLAIN)
+    assert result.resumed_from == 5
+    for name, value in alone.state_dict().items():
+        other = resumed.state_dict()[name]
+        assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
 
 
 def test_resuming_a_finished_run_does_nothing(
@@ -236,10 +283,12 @@ def test_changed_settings_are_refused_by_name(tiny: ModuleType, tmp_path: Path):
         resume(identity={"a": 2})
 
 
-def test_a_folder_in_use_is_refused(tiny: ModuleType, tmp_path: Path):
+def test_what_cannot_start_is_refused(tiny: ModuleType, tmp_path: Path):
     train(tiny.tiny_network(), tiny.toy(), CONFIG, folder=tmp_path, **PLAIN)
     with pytest.raises(ValueError, match=r"holds a checkpoint; resume=True goes on from it"):
         train(tiny.tiny_network(), tiny.toy(), CONFIG, folder=tmp_path, **PLAIN)
+    with pytest.raises(ValueError, match=r"seed=-1 must be an integer >= 0"):
+        train(tiny.tiny_network(), tiny.toy(), CONFIG, **{**PLAIN, "seed": -1})
     with pytest.raises(ValueError, match=r"resume=True needs a folder"):
         train(tiny.tiny_network(), tiny.toy(), CONFIG, resume=True, **PLAIN)
 
