@@ -62,14 +62,14 @@ def describe(network: nn.Module, optimiser: torch.optim.Optimizer | None = None)
     >>> from neurofb.feedback import LowRank, attach
     >>> net = attach(nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 2)), {"1": LowRank(rank=1)})
     >>> print(describe(net))
-    parameter    shape  share  error leaves by        source  transport  group     fired
-    -----------  -----  -----  ---------------------  ------  ---------  --------  -----
-    0.weight     6×6    56.2%  autograd (BP)          -       yes        weights   -
-    0.bias       6      9.4%   autograd (BP)          -       yes        weights   -
-    1.weight     2×6    18.8%  low_rank r=1 [oja]     -       no         weights   0
-    1.bias       2      3.1%   low_rank r=1 [oja]     -       no         weights   0
-    1.pathway.Q  6×1    9.4%   (matrix of 1)          -       no         pathways  0
-    1.pathway.P  1×2    3.1%   (matrix of 1)          -       no         pathways  0
+    parameter    shape  share  error leaves by     source  transport  group     fired
+    -----------  -----  -----  ------------------  ------  ---------  --------  -----
+    0.weight     6×6    56.2%  autograd (BP)       -       yes        weights   -
+    0.bias       6      9.4%   autograd (BP)       -       yes        weights   -
+    1.weight     2×6    18.8%  low_rank r=1 [oja]  -       no         weights   0
+    1.bias       2      3.1%   low_rank r=1 [oja]  -       no         weights   0
+    1.pathway.Q  6×1    9.4%   (matrix of 1)       -       no         pathways  0
+    1.pathway.P  1×2    3.1%   (matrix of 1)       -       no         pathways  0
     """
     layers = dict(feedback_layers(network))
     matrices = {

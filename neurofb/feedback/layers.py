@@ -34,7 +34,9 @@ class _ThroughPathway(torch.autograd.Function):
         ctx.save_for_backward(h, weight)
         ctx.pathway, ctx.stage, ctx.num_learned = pathway, stage, len(learned)
         ctx.box, ctx.outgoing = box, outgoing
-        return stage.apply(h, weight, bias)
+        out = stage.apply(h, weight, bias)
+        # For some shapes torch returns a view, which an in-place activation could not overwrite.
+        return torch.ops.aten._unsafe_view(out, out.shape) if out._is_view() else out
 
     @staticmethod
     @once_differentiable

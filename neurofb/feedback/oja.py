@@ -93,10 +93,12 @@ def oja_gradient(
     >>> oja_gradient(error, error @ basis[0], basis, True).abs().max()
     tensor(0.)
     """
-    groups, _, rank = basis.shape
+    groups, channels, rank = basis.shape
     rows = error.shape[0]
+    if rows == 0:
+        return torch.zeros_like(basis)
     wide = torch.promote_types(error.dtype, torch.float32)
-    error = error.reshape(rows, groups, -1).transpose(0, 1)
+    error = error.reshape(rows, groups, channels).transpose(0, 1)
     components = components.reshape(rows, groups, rank).transpose(0, 1)
     cross = (error.mT @ components).to(wide) / rows
     inner = (components.mT @ components).to(wide) / rows
