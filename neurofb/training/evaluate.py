@@ -46,6 +46,13 @@ def evaluate(
     ------
     ValueError
         If there are no images.
+
+    Examples
+    --------
+    >>> images = ImageSet(images=torch.zeros(4, 1, 2, 2), labels=torch.tensor([0, 0, 0, 1]))
+    >>> constant = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    >>> evaluate(constant, images).accuracy
+    0.75
     """
     num_images = len(images.labels)
     if num_images == 0:

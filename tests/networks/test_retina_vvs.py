@@ -2,6 +2,8 @@ import dataclasses
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
@@ -155,3 +157,38 @@ def test_noise_after_the_bottleneck_is_not_rectified_away():
 def test_settings_out_of_range_are_named(settings: dict, message: str):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TINY, **settings)
+
+
+RANGES = {
+    "image_size": st.integers(0, 7),
+    "in_channels": st.integers(0, 3),
+    "num_classes": st.integers(0, 3),
+    "kernel_size": st.integers(-1, 5),
+    "retina_width": st.integers(0, 3),
+    "retina_layers": st.integers(0, 3),
+    "bottleneck": st.integers(0, 3),
+    "vvs_layers": st.integers(-1, 2),
+    "vvs_width": st.integers(0, 3),
+    "input_noise": st.floats(),
+    "pool": st.integers(0, 4),
+    "hidden": st.integers(-1, 3),
+    "dropout": st.floats(-0.5, 1.5),
+    "init": st.sampled_from(["glorot", "torch"]),
+    "init_scale": st.floats(-1, 2),
+}
+
+
+@settings(max_examples=80)
+@given(drawn=st.fixed_dictionaries(RANGES), few=st.sets(st.sampled_from([*RANGES]), max_size=4))
+def test_settings_are_refused_or_make_a_network_that_works(drawn: dict, few: set[str]):
+    chosen = {name: value for name, value in drawn.items() if name in few}
+    try:
+        config = dataclasses.replace(TINY, **chosen)
+    except ValueError as error:
+        problem = str(error)
+    else:
+        problem = ""
+        network = config.build(seed=0)
+        images = torch.zeros(1, config.in_channels, config.image_size, config.image_size)
+        assert network(images).shape == (1, config.num_classes)
+    assert not problem or any(problem.startswith(f"{name}=") for name in [*chosen, "pool"])

@@ -1,6 +1,7 @@
 import io
 import re
-from types import ModuleType
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -64,6 +65,14 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch):
     assert "\r" in text
     assert "100/100" in text
     assert "loss=1.250" in text
+
+
+def test_a_notebook_is_recognised(monkeypatch: pytest.MonkeyPatch):
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert module.redraws()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    assert not module.redraws()
 
 
 def test_nothing_is_shown_when_told_so(tiny: ModuleType, capsys: pytest.CaptureFixture[str]):
