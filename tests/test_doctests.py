@@ -36,7 +36,5 @@ def test_examples(name):
 
 
 def test_examples_are_found():
-    import neurofb.feedback.attach
-
-    found = Finder().find(neurofb.feedback.attach)
+    found = Finder().find(importlib.import_module("neurofb.feedback.attach"))
     assert sum(bool(test.examples) for test in found) >= 5

@@ -35,8 +35,10 @@ class _ThroughPathway(torch.autograd.Function):
         ctx.pathway, ctx.stage, ctx.num_learned = pathway, stage, len(learned)
         ctx.box, ctx.outgoing = box, outgoing
         out = stage.apply(h, weight, bias)
-        # For some shapes torch returns a view, which an in-place activation could not overwrite.
-        return torch.ops.aten._unsafe_view(out, out.shape) if out._is_view() else out
+        if h.dim() in (2, 4):
+            return out
+        # Else torch may return a view, which an in-place activation could not overwrite.
+        return torch.ops.aten._unsafe_view(out, out.shape)
 
     @staticmethod
     @once_differentiable
