@@ -44,6 +44,20 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+@contextlib.contextmanager
+def unpadded(network: nn.Module) -> Iterator[None]:
+    """Switch off the zero padding of all convolutions, so that they compute no border."""
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    before = [module.padding for module in convolutions]
+    try:
+        for module in convolutions:
+            module.padding = (0, 0)
+        yield
+    finally:
+        for module, padding in zip(convolutions, before, strict=True):
+            module.padding = padding
+
+
 def find_layer(network: nn.Module, layer: str) -> nn.Module:
     """Return the module of a dotted name.
 

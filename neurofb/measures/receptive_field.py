@@ -1,7 +1,8 @@
 """Receptive fields of the units of any network, from gradients or from spikes."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,6 +22,7 @@ from neurofb.measures.probing import (
     trace_layer,
     undisturbed,
     unit_position,
+    unpadded,
 )
 from neurofb.measures.spike_triggered import spike_triggered_average
 
@@ -101,11 +103,15 @@ def receptive_field(
     shape = _check(input_shape, method, num_probes, probe_std, data, ridge, batch_size)
     module = find_layer(network, layer)
     device, dtype = network_kind(network)
-    with undisturbed(network):
+    with undisturbed(network), contextlib.ExitStack() as stack:
         blank = torch.zeros((1, *shape), device=device, dtype=dtype)
         trace = trace_layer(network, layer, blank)
         may_grow = method == "probe" or (method == "sta" and data is None)
         view = _choose_view(network, layer, module, trace, blank, may_grow)
+        lean = _without_borders(network, layer, view)
+        if lean is not None:
+            stack.enter_context(unpadded(network))
+            view = lean
         chosen = choose_units(units, view.trace.layer_output.shape[view.axis])
         canvas = (shape[0], *view.canvas)
         images: Iterable[Tensor]
@@ -222,6 +228,32 @@ def _choose_view(
         centre=(centre[0], centre[1]),
         truncated=not inside,
     )
+
+
+def _without_borders(network: nn.Module, layer: str, view: _View) -> _View | None:
+    """Leave out the parts of maps that the unit does not see, if that gives the same output.
+
+    On an image of the size of the support, a chain of convolutions without padding shrinks to the
+    unit alone. Whether it does, and gives the same, is tried; where not (a sum over branches, a
+    stride) the padding stays.
+    """
+    support, blank = view.trace.support, view.trace.image
+    exact = support is not None and support.size == view.canvas == blank.shape[2:]
+    if not exact or support is None or support.start == (0, 0):
+        return None
+    noise = torch.randn((4, *blank.shape[1:]), generator=torch.Generator().manual_seed(0))
+    noise = noise.to(blank)
+    padded = trace_layer(network, layer, noise, stop=True).layer_output
+    padded = at_position(padded, view.axis, view.position)
+    with unpadded(network):
+        lean = _trace_if_possible(network, layer, noise)
+        if lean is None or lean.layer_output.shape[2:] != (1, 1):
+            return None
+        difference = (lean.layer_output[..., 0, 0] - padded).abs().max()
+        if difference > 1e-4 * padded.abs().max():
+            return None
+        trace = trace_layer(network, layer, blank, stop=True)
+    return replace(view, trace=trace, position=(0, 0))
 
 
 def _slices(low: Sequence[int], high: Sequence[int]) -> tuple[slice, slice]:

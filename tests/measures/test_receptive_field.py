@@ -268,6 +268,7 @@ def test_the_network_is_left_as_it_was():
     modes = [module.training for module in network.modules()]
     grads = [parameter.grad.clone() for parameter in network.parameters()]
     hooks = [len(module._forward_hooks) for module in network.modules()]
+    padding = [conv.padding for conv in network.modules() if isinstance(conv, nn.Conv2d)]
     state = torch.get_rng_state()
     for method in ("probe", "data", "sta", "lindsey2019"):
         data = torch.linspace(0, 1, 200 * IMAGE**2).reshape(200, 1, IMAGE, IMAGE).cos()
@@ -275,10 +276,20 @@ def test_the_network_is_left_as_it_was():
     assert torch.equal(state, torch.get_rng_state())
     assert modes == [module.training for module in network.modules()]
     assert hooks == [len(module._forward_hooks) for module in network.modules()]
+    assert padding == [m.padding for m in network.modules() if isinstance(m, nn.Conv2d)]
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
     for parameter, grad in zip(network.parameters(), grads, strict=True):
         assert torch.equal(parameter.grad, grad)
+
+
+@pytest.mark.parametrize(("layer", "size"), [("vvs_1", 9), ("retina_1", 1)])
+def test_borders_are_not_computed_where_a_chain_allows_it(layer, size):
+    network, sizes = Retina(), []
+    network.retina_1.register_forward_hook(lambda _, args, output: sizes.append(output.shape[-1]))
+    receptive_field(network, layer, num_probes=2)
+    # 13 pixels behind vvs_1, less the 4 of the first kernel
+    assert min(sizes) == size
 
 
 def test_modes_and_hooks_are_restored_after_an_error():
