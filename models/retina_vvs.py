@@ -4,7 +4,7 @@ Every function returns a complete run; vary it with ``--set`` or `neurofb.config
 """
 
 from neurofb.config import RunConfig
-from neurofb.data.augment import Augmentation
+from neurofb.data import Augmentation, Cifar
 from neurofb.feedback import Direct, LowRank, Oja, SvdRefresh
 from neurofb.networks import RetinaVVSConfig, hanut2025, lindsey2019
 from neurofb.training import Constant, Exponential, InverseTime, Optimiser, TrainingConfig
@@ -54,7 +54,7 @@ def lindsey2019_cifar(folder: str = "cifar-10-batches-py", bottleneck: int = 1) 
     """
     return RunConfig(
         name=f"Lindsey 2019, N={bottleneck}",
-        data=Cifar(folder=folder, classes=10, grey=True, normalise="none"),
+        data=Cifar(path=folder, classes=10, grey=True, normalise="none"),
         network=lindsey2019(bottleneck=bottleneck),
         training=TrainingConfig(
             num_steps=15_640,
@@ -76,7 +76,7 @@ def hanut2025_cifar(folder: str = "cifar-10-batches-py", rank: int = 4) -> RunCo
     """
     return RunConfig(
         name=f"Hanut 2025, r={rank}",
-        data=Cifar(folder=folder, classes=10, grey=True, normalise="none"),
+        data=Cifar(path=folder, classes=10, grey=True, normalise="none"),
         network=hanut2025(bottleneck=32),
         feedback=LowRank(rank=rank, learning=Oja(), spatial_factor="Q"),
         feedback_layers=("vvs_1",),

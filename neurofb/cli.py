@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 #: command -> example, as `--help` shows it
 EXAMPLES = {
@@ -33,8 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except (ValueError, ArithmeticError, OSError) as error:
-        print(f"neurofb {options.name}: {' '.join(str(error).split())}", file=sys.stderr)
+    except (ValueError, ArithmeticError, OSError, ImportError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise  # torch has no class of its own for a CPU that is out of memory
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(f"neurofb {options.name}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"neurofb {options.name}: stopped; --resume goes on from here", file=sys.stderr)
@@ -42,8 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is, and end with status 2."""
+        self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` shows an example)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="neurofb",
         description="How the dimensionality and the route of the error shape what a network learns.",
         epilog="Example: " + EXAMPLES["run"],
@@ -51,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
     demo = _command(commands, "demo", _demo, "run the four conditions of the figure and draw it")
-    demo.add_argument("--preset", default="demo", help="a study of models/figure5.py (default: demo)")
+    demo.add_argument(
+        "--preset", default="demo", help="a study of models/figure5.py (default: demo)"
+    )
     _add_output(demo)
     demo.add_argument("--workers", type=int, help="processes at a time (default: number of cores)")
 
@@ -71,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(run, required=False)
 
     analyse = _command(commands, "analyse", _analyse, "run an analysis recipe on a result")
-    analyse.add_argument("recipe", help="path/to/file.py (its function analyse) or file.py::function")
+    analyse.add_argument(
+        "recipe", help="path/to/file.py (its function analyse) or file.py::function"
+    )
     analyse.add_argument("result", type=Path, help="result.zarr or study.zarr (or .nc)")
     analyse.add_argument("--out", type=Path, required=True, help="folder for the analysis' files")
 
@@ -98,15 +114,17 @@ def _add_output(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--out", type=Path, required=required, help="folder for the results")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="go on with what the folder holds")
-    group.add_argument("--overwrite", action="store_true", help="start again, the old result is lost")
+    group.add_argument(
+        "--overwrite", action="store_true", help="start again, the old result is lost"
+    )
 
 
 def _demo(options: argparse.Namespace) -> None:
     from neurofb.plot import figure5, save_figure
-    from neurofb.recipes import load_recipe
+    from neurofb.recipes import call_recipe
     from neurofb.study import Study, layer_dataset, run_study
 
-    study = load_recipe(f"{_recipes_folder('models') / 'figure5.py'}::{options.preset}")()
+    study = call_recipe(f"{_recipes_folder('models') / 'figure5.py'}::{options.preset}")
     if not isinstance(study, Study):
         raise ValueError(f"--preset {options.preset} is not a study")
     runs, seeds = study.num_runs, len(study.seeds)
@@ -128,11 +146,11 @@ def _demo(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from neurofb.config import RunConfig, change
     from neurofb.dry_run import dry_run
-    from neurofb.recipes import load_recipe
+    from neurofb.recipes import call_recipe
     from neurofb.run import run
     from neurofb.study import Study, run_study
 
-    recipe = load_recipe(options.recipe)()
+    recipe = call_recipe(options.recipe)
     if isinstance(recipe, Study):
         if options.set or options.seed is not None or options.dry_run or options.device:
             raise ValueError("--set, --seed, --device and --dry-run are for a run, not for a study")
@@ -150,6 +168,8 @@ def _run(options: argparse.Namespace) -> None:
         return
     if not isinstance(recipe, RunConfig):
         raise ValueError(f"recipe {options.recipe!r} returns neither a run nor a study")
+    if options.workers is not None:
+        raise ValueError("--workers is for a study, not for a run")
     settings = dict(_setting(text) for text in options.set)
     if options.seed is not None:
         settings["seed"] = str(options.seed)
@@ -163,18 +183,20 @@ def _run(options: argparse.Namespace) -> None:
     result = run(
         config, options.out, resume=options.resume, overwrite=options.overwrite, cache=_cache()
     )
-    print(f"test accuracy {float(result['test_accuracy']):.3f}")
+    print(f"test accuracy {float(result.dataset['test_accuracy']):.3f}")
     print(f"dataset: {options.out / 'result.zarr'}")
 
 
 def _analyse(options: argparse.Namespace) -> None:
     from neurofb import labels
     from neurofb.plot import save_figure
-    from neurofb.recipes import load_recipe
+    from neurofb.recipes import call_recipe
 
     address = options.recipe if "::" in options.recipe else f"{options.recipe}::analyse"
-    recipe = load_recipe(address)
-    dataset, figures = recipe(labels.load(options.result))
+    answer = call_recipe(address, labels.load(options.result))
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise ValueError(f"recipe {address!r} must return a dataset and a dict of figures")
+    dataset, figures = answer
     options.out.mkdir(parents=True, exist_ok=True)
     path = labels.save(dataset, options.out / "analysis.zarr")
     for name, figure in figures.items():
@@ -229,7 +251,8 @@ def _print_medians(tree) -> None:  # noqa: ANN001
     from neurofb.measures import population_medians
     from neurofb.study import layer_dataset
 
-    print(population_medians(layer_dataset(tree, "retina_2")).to_dataframe().round(2).to_string())
+    layer = next(iter(tree.children))
+    print(population_medians(layer_dataset(tree, layer)).to_dataframe().round(2).to_string())
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +23,11 @@ import xarray as xr
 
 from neurofb import labels
 from neurofb.config import RunConfig, from_json, to_json
-from neurofb.run import RESULT, run
+from neurofb.run import CONFIG, RESULT, discard, run
 from neurofb.training.progress import clock, redraws
+
+#: File name of a study's result in its folder.
+RESULT_NAME = "study.zarr"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,8 @@ class Study:
     Raises
     ------
     ValueError
-        If there is no condition or no seed, or a seed stands twice.
+        If there is no condition or no seed, a seed stands twice, two conditions would share a folder,
+        or conditions measure different layers.
 
     Examples
     --------
@@ -57,6 +64,17 @@ class Study:
             raise ValueError("a study needs at least one condition and one seed")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={self.seeds} must differ from each other")
+        folders: dict[str, str] = {}
+        for condition in self.conditions:
+            twin = folders.setdefault(run_folder(Path(), condition, 0).name, condition)
+            if twin != condition:
+                raise ValueError(
+                    f"conditions {twin!r} and {condition!r} must differ in letters or digits, which "
+                    "name their folders"
+                )
+        layers = {config.measurement.layers for config in self.conditions.values()}
+        if len(layers) > 1:
+            raise ValueError(f"all conditions must measure the same layers, not {sorted(layers)}")
 
     @property
     def num_runs(self) -> int:
@@ -84,6 +102,7 @@ def run_study(
 
     A run's result does not depend on the number of workers or on the order. A run that fails does
     not stop the others; the failures are named at the end, and `resume` does only what is missing.
+    (A script that calls this needs ``if __name__ == "__main__":``, as with any process pool.)
 
     Parameters
     ----------
@@ -92,7 +111,8 @@ def run_study(
     folder
         Where the runs go (``runs/<condition>-seed<seed>``) and the result (``study.zarr``).
     workers
-        Processes at a time; the number of cores by default.
+        Processes at a time; the number of cores by default. A run alone on several threads may
+        differ in the last digits.
     resume, overwrite, progress, cache
         As for `neurofb.run.run`.
 
@@ -105,31 +125,49 @@ def run_study(
     ------
     ValueError
         If the folder holds runs already (without resume or overwrite) or runs have failed.
+
+    Examples
+    --------
+    >>> study = Study(name="demo", conditions={"BP": RunConfig(name="BP")}, seeds=(0, 1))
+    >>> run_study(study, Path("out/demo")).sizes  # doctest: +SKIP
+    Frozen({'condition': 1, 'seed': 2, 'step': 1500})
     """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers={workers} must be at least 1")
+    if resume and overwrite:
+        raise ValueError("resume=True and overwrite=True exclude each other")
     folder = Path(folder)
-    cells = {run_folder(folder, condition, seed): config for condition, seed, config in study.runs()}
-    if (folder / "runs").exists() and not resume:
-        if not overwrite:
+    cells = {
+        run_folder(folder, condition, seed): config for condition, seed, config in study.runs()
+    }
+    if (folder / "runs").exists() or (folder / RESULT_NAME).exists():
+        if not resume and not overwrite:
             raise ValueError(
                 f"folder={str(folder)!r} holds a study already; resume it, overwrite it, or take "
                 "another folder"
             )
-        shutil.rmtree(folder / "runs")
+        if overwrite:
+            _discard_study(folder)
     waiting = {cell: config for cell, config in cells.items() if not _is_done(cell, config)}
-    for config in {to_json(c): c for c in waiting.values()}.values():
-        config.data.load(cache)  # made once here, so that workers only read
-        break
+    if cache is not None:
+        for data in {repr(config.data): config.data for config in waiting.values()}.values():
+            data.load(cache)  # made once here, so that workers only read
     failures: dict[str, str] = {}
-    pool = ProcessPoolExecutor(
-        workers or os.cpu_count(), mp_context=get_context("spawn"), initializer=_start_worker
-    )
-    with pool, _Bar(len(cells), len(cells) - len(waiting), progress) as bar:
+    with (
+        _pool(min(workers or _num_cores(), max(len(waiting), 1))) as pool,
+        _Bar(len(cells), len(cells) - len(waiting), progress) as bar,
+    ):
         futures = {
             pool.submit(_one_run, to_json(config), str(cell), str(cache or "")): cell
             for cell, config in waiting.items()
         }
         for future in _finished(futures, bar):
             error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                raise ValueError(
+                    "a worker was killed (out of memory? fewer workers need less) or could not "
+                    f"start; {bar.count} of {len(cells)} runs are finished, resume does the rest"
+                ) from error
             if error is not None:
                 failures[futures[future].name] = f"{type(error).__name__}: {error}"
             bar.done(futures[future].name)
@@ -137,7 +175,7 @@ def run_study(
         first = "; ".join(f"{name}: {error}" for name, error in list(failures.items())[:3])
         raise ValueError(f"{len(failures)} of {len(cells)} runs failed ({first})")
     tree = gather(study, folder)
-    labels.save(tree, folder / "study.zarr")
+    labels.save(tree, folder / RESULT_NAME)
     return tree
 
 
@@ -152,6 +190,11 @@ def gather(study: Study, folder: Path) -> xr.DataTree:
         (condition, seed, unit, y, x), the measures, and the two nulls under the same names with the
         endings ``_untrained`` and ``_noise``. Conditions with fewer units are filled with NaN and
         the status "absent".
+
+    Examples
+    --------
+    >>> study = Study(name="demo", conditions={"BP": RunConfig(name="BP")}, seeds=(0, 1))
+    >>> gather(study, Path("out/demo")).children  # doctest: +SKIP
     """
     runs = {
         (condition, seed): labels.load(run_folder(folder, condition, seed) / RESULT)
@@ -167,7 +210,9 @@ def gather(study: Study, folder: Path) -> xr.DataTree:
         config=json.dumps({name: json.loads(to_json(c)) for name, c in study.conditions.items()}),
         seed=study.seeds[0],
         device=next(iter(runs.values())).attrs["device"],
-        data_checksum=next(iter(runs.values())).attrs["data_checksum"],
+        data_checksum=" ".join(
+            dict.fromkeys(str(result.attrs["data_checksum"]) for result in runs.values())
+        ),
         cpu_seconds=float(np.sum(seconds)),
         references="arXiv:1901.00945 arXiv:2502.20580",
     )
@@ -176,11 +221,23 @@ def gather(study: Study, folder: Path) -> xr.DataTree:
 
 
 def layer_dataset(tree: xr.DataTree, layer: str) -> xr.Dataset:
-    """Return one layer of a study's tree together with the training curves, as figures want it."""
+    """Return one layer of a study's tree together with the training curves, as figures want it.
+
+    Raises
+    ------
+    ValueError
+        If the layer is not in the tree.
+
+    Examples
+    --------
+    >>> tree = xr.DataTree.from_dict({"/": xr.Dataset({"loss": 1.0}), "/a": xr.Dataset({"b": 2.0})})
+    >>> sorted(layer_dataset(tree, "a"))
+    ['b', 'loss']
+    """
     if layer not in tree.children:
         raise ValueError(f"layer={layer!r} is not in the study; it has {', '.join(tree.children)}")
     dataset = xr.merge(
-        [tree.to_dataset(), tree[layer].to_dataset(inherit=False)], combine_attrs="drop"
+        [tree.to_dataset(), tree.children[layer].to_dataset(inherit=False)], combine_attrs="drop"
     )
     dataset.attrs = dict(tree.attrs)
     return dataset
@@ -198,8 +255,45 @@ def run_folder(folder: Path, condition: str, seed: int) -> Path:
 
 
 def _is_done(cell: Path, config: RunConfig) -> bool:
-    """Tell whether a run is finished; its settings are compared when it is resumed."""
-    return (cell / RESULT).exists() and (cell / "config.json").read_text() == to_json(config)
+    """Tell whether a run is finished; what is in its way otherwise is said when it is resumed."""
+    if not (cell / RESULT).exists() or not (cell / CONFIG).exists():
+        return False
+    return (cell / CONFIG).read_bytes() == to_json(config).encode()
+
+
+def _discard_study(folder: Path) -> None:
+    """Remove the runs of a study, and its result; whatever else is there stays."""
+    runs = [path.parent for path in (folder / "runs").glob(f"*/{CONFIG}")]
+    for cell in runs:
+        discard(cell)
+    for cell in runs:
+        if not any(cell.iterdir()):
+            cell.rmdir()
+    if runs and (folder / RESULT_NAME).exists():
+        shutil.rmtree(folder / RESULT_NAME)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Open a pool of fresh processes; if anything goes wrong, or on Ctrl-C, they are ended."""
+    before = {process.pid for process in active_children()}
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in active_children():
+            if process.pid not in before:
+                process.terminate()
+        raise
+    pool.shutdown()
+
+
+def _num_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _one_run(config: str, folder: str, cache: str) -> None:
@@ -216,12 +310,15 @@ def _one_run(config: str, folder: str, cache: str) -> None:
 def _start_worker() -> None:
     """Use one thread, and end when the parent is gone (a killed parent cannot say so)."""
     torch.set_num_threads(1)
-    parent = os.getppid()
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the parent, which ends the workers
+    parent = parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -304,7 +401,7 @@ def _stack(cells: Mapping[tuple[str, int], xr.Dataset]) -> xr.Dataset:
 
 def _training(result: xr.DataTree) -> xr.Dataset:
     """Return the training curves and the test accuracy of one run."""
-    training = result["training"].to_dataset(inherit=False)
+    training = result.children["training"].to_dataset(inherit=False)
     keep = [name for name in ("loss", "accuracy") if name in training]
     dataset = training[keep]
     dataset = dataset.drop_vars([c for c in dataset.coords if c != "step"], errors="ignore")
@@ -315,10 +412,10 @@ def _layer(runs: Mapping[tuple[str, int], xr.DataTree], layer: str) -> xr.Datase
     """Return the fields and measures of one layer over all runs."""
     cells = {}
     for key, result in runs.items():
-        node = result[f"receptive_field/{layer}"]
+        node = result.children["receptive_field"].children[layer]
         parts = [node.to_dataset(inherit=False)]
         for null in ("untrained", "noise"):
-            dataset = node[null].to_dataset(inherit=False)
+            dataset = node.children[null].to_dataset(inherit=False)
             if null == "noise":
                 dataset = dataset.drop_vars("receptive_field", errors="ignore")
             parts.append(dataset.rename({v: f"{v}_{null}" for v in dataset.data_vars}))

@@ -1,5 +1,7 @@
 """Claims over seeds: paired differences and rank trends, counted and not smoothed over."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from scipy.stats import kendalltau
@@ -59,8 +61,11 @@ def rank_trend(values: xr.DataArray, ranks: xr.DataArray, statement: str) -> xr.
     for seed in values["seed"].values:
         column = values.sel(seed=seed).values
         finite = np.isfinite(column)
-        enough = finite.sum() > 1
-        trends.append(-kendalltau(ranks.values[finite], column[finite])[0] if enough else np.nan)
+        if finite.sum() < 2:
+            trends.append(np.nan)
+            continue
+        tau: Any = kendalltau(ranks.values[finite], column[finite])
+        trends.append(-tau.statistic)
     return verdict(values["seed"].values, np.array(trends), statement)
 
 
