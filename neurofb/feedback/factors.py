@@ -194,6 +194,20 @@ class ConvolutionFactors:
 Factors = DenseFactors | ConvolutionFactors
 
 
+def grouped(
+    a: Float[Tensor, "group n m"], b: Float[Tensor, "group m k"]
+) -> Float[Tensor, "group n k"]:
+    """Return the matrix product of every group (a single group as a plain product, far faster).
+
+    Examples
+    --------
+    >>> import torch
+    >>> grouped(torch.ones(1, 2, 3), torch.ones(1, 3, 4)).shape
+    torch.Size([1, 2, 4])
+    """
+    return (a[0] @ b[0])[None] if a.shape[0] == 1 else a @ b
+
+
 def truncated_svd(
     matrix: Float[Tensor, "group n m"], rank: int
 ) -> tuple[Float[Tensor, "group n rank"], Float[Tensor, "group rank m"]]:

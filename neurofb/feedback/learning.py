@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
-from neurofb.feedback.factors import Factors
+from neurofb.feedback.factors import Factors, grouped
 
 if TYPE_CHECKING:
     from neurofb.feedback.low_rank import LowRankPathway
@@ -63,8 +63,8 @@ def kolen_pollack(signals: Signals, factor: Literal["Q", "P"]) -> Tensor:
         matrix = factors.matrix(gradient)
         left, right = factors.join(signals.q, signals.p)
         if factor == factors.left_factor:
-            return factors.split(matrix @ right.mT, right)["QP".index(factor)]
-        return factors.split(left, left.mT @ matrix)["QP".index(factor)]
+            return factors.split(grouped(matrix, right.mT), right)["QP".index(factor)]
+        return factors.split(left, grouped(left.mT, matrix))["QP".index(factor)]
     inner, outer = factors.kernels(signals.q, signals.p)
     if factor == "Q":
         return factors.kernels(factors.inner.product(signals.h, signals.z, inner.shape), outer)[0]

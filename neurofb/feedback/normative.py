@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from neurofb.feedback.factors import grouped
 from neurofb.feedback.learning import Learning, Signals
 
 
@@ -30,6 +31,6 @@ class Normative(Learning):
         assert signals.weight is not None, "refused by the pathway when it is built"
         matrix = signals.factors.matrix(signals.weight)
         left, right = signals.factors.join(signals.q, signals.p)
-        grad_left = left @ (right @ right.mT) - matrix @ right.mT
-        grad_right = (left.mT @ left) @ right - left.mT @ matrix
+        grad_left = grouped(left, grouped(right, right.mT)) - grouped(matrix, right.mT)
+        grad_right = grouped(grouped(left.mT, left), right) - grouped(left.mT, matrix)
         return signals.factors.split(grad_left, grad_right)

@@ -7,7 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neurofb.feedback.factors import grouped
 from neurofb.feedback.learning import Learning, Signals, kolen_pollack
+
+#: Up to this number of units the second moment of the error is formed as a matrix.
+FEW_UNITS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,17 +102,31 @@ def oja_gradient(
     if rows == 0:
         return torch.zeros_like(basis)
     wide = torch.promote_types(error.dtype, torch.float32)
+    v = basis.to(wide)
     error = error.reshape(rows, groups, channels).transpose(0, 1)
-    components = components.reshape(rows, groups, rank).transpose(0, 1)
-    cross = (error.mT @ components).to(wide) / rows
-    inner = (components.mT @ components).to(wide) / rows
+    if channels <= FEW_UNITS:  # C itself takes one pass over the errors
+        second = grouped(error.mT, error).to(wide) / rows
+        cross = grouped(second, v)
+        inner = grouped(v.mT, cross)
+        moment = second.diagonal(dim1=1, dim2=2)
+    else:
+        components = components.reshape(rows, groups, rank).transpose(0, 1)
+        cross = grouped(components.mT, error).mT.to(wide) / rows
+        inner = grouped(components.mT, components).to(wide) / rows
+        moment = _mean(error * error).to(wide) if normalise else cross
     if normalise:
-        mean, mean_component = error.mean(1).to(wide), components.mean(1).to(wide)
-        moment = (error * error).mean(1).to(wide)
-        cross = cross - mean[:, :, None] * mean_component[:, None]
-        inner = inner - mean_component[:, :, None] * mean_component[:, None]
+        mean = _mean(error).to(wide)
+        mean_component = grouped(mean[:, None], v)
+        cross = cross - mean[:, :, None] * mean_component
+        inner = inner - mean_component.mT * mean_component
         # Without variance (a batch of one) what is left is rounding; it must not be blown up.
         floor = 4 * torch.finfo(error.dtype).eps * moment.max()
         scale = (moment - mean**2).max().maximum(floor).clamp(min=1e-30)
         cross, inner = cross / scale, inner / scale
-    return (basis.to(wide) @ inner - cross).to(basis.dtype)
+    return (grouped(v, inner) - cross).to(basis.dtype)
+
+
+def _mean(x: Float[Tensor, "group row n"]) -> Float[Tensor, "group n"]:
+    """Return the mean over rows, as a product: torch's sum casts a whole bf16 tensor first."""
+    ones = x.new_ones(1, 1, x.shape[1]).expand(x.shape[0], -1, -1)
+    return grouped(ones, x)[:, 0] / x.shape[1]
