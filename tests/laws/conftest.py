@@ -73,6 +73,9 @@ LAYERS: dict[str, LayerCase] = {
     "conv_reflect": _conv(padding=1, padding_mode="reflect"),
     "conv_circular_stride": _conv(padding=(2, 1), stride=2, padding_mode="circular"),
     "conv_replicate_same": _conv(padding="same", padding_mode="replicate"),
+    "conv_few_in_many_out": LayerCase(
+        lambda: nn.Conv2d(3, 18, (3, 2), padding=1, dilation=(1, 2)), (2, 3, 4, 5)
+    ),
     "conv_unbatched": _conv((4, 6, 5), padding=1),
     "conv_unbatched_reflect": _conv((4, 6, 5), padding=1, padding_mode="reflect"),
 }

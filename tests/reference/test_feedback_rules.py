@@ -71,17 +71,18 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("shape", [(6, 7), (2, 3, 7), (2, 2, 2, 7)])
+@pytest.mark.parametrize("num_out", [5, 70])  # few and many units, fewer and more than samples
+@pytest.mark.parametrize("shape", [(6, 7), (3, 7), (2, 3, 7), (2, 2, 2, 7), (80, 7)])
 @pytest.mark.parametrize("rule", RULES)
-def test_linear(rule, shape):
-    layer = nn.Linear(7, 5).double()
+def test_linear(rule, shape, num_out):
+    layer = nn.Linear(7, num_out).double()
     fb.attach(layer, {"": fb.LowRank(rank=3, learning=RULES[rule])}, seed=4)
     q, p = numpy(layer.pathway.Q), numpy(layer.pathway.P)
     h = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     out = layer(h)
     delta = torch.randn_like(out) + 0.5
     out.backward(delta)
-    hs, deltas = numpy(h).reshape(-1, 7), numpy(delta).reshape(-1, 5)
+    hs, deltas = numpy(h).reshape(-1, 7), numpy(delta).reshape(-1, num_out)
     errors = np.array([linear_error(q, p, d) for d in deltas])
     np.testing.assert_allclose(numpy(h.grad).reshape(-1, 7), errors, atol=1e-12)
     grad_q, grad_p = expected_linear(rule, q, p, numpy(layer.weight), hs, deltas)
