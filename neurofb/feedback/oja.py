@@ -120,7 +120,8 @@ def oja_gradient(
         cross = cross - mean[:, :, None] * mean_component
         inner = inner - mean_component.mT * mean_component
         # Without variance (a batch of one) what is left is rounding; it must not be blown up.
-        floor = 4 * torch.finfo(error.dtype).eps * moment.max()
+        eps = max(4 * torch.finfo(error.dtype).eps, 64 * torch.finfo(wide).eps)
+        floor = eps * moment.max()
         scale = (moment - mean**2).max().maximum(floor).clamp(min=1e-30)
         cross, inner = cross / scale, inner / scale
     return (grouped(v, inner) - cross).to(basis.dtype)
