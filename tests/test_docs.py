@@ -1,0 +1,121 @@
+"""What the pages say is true: links lead somewhere, names exist, commands and snippets run."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from neurofb import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
+#: what the README's Python asks for -> what is enough to test it; each must occur
+SMALLER = {
+    "ShapesOnLeaves()": "ShapesOnLeaves(num_train=64, num_validation=32, num_test=32)",
+    "num_steps=1500": "num_steps=2, precision='float32'",
+    "bottleneck=32": "bottleneck=4",
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Words of each shell command in the page: blocks, and the text's `make …`, `neurofb …`."""
+    text = page.read_text(encoding="utf-8")
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    lines += re.findall(r"`((?:make|(?:\.venv/bin/)?neurofb) [^`]+)`", text)
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+def test_the_pages_are_there():
+    assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md"} <= set(NAMES)
+    assert {"docs/glossary.md", "docs/known_differences.md"} <= set(NAMES)
+    assert "Numbers that change" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_relative_links_lead_to_files(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    relative = [link for link in links if link and "://" not in link]
+    assert [link for link in relative if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_that_are_named_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(
+        r"`((?:neurofb|models|analyses|tests|docs|notebooks|benchmarks)/[\w/.-]*)[`:]", text
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_names_of_the_package_exist(page):
+    for name in re.findall(r"`(neurofb(?:\.\w+)+)", page.read_text(encoding="utf-8")):
+        assert _exists(name), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_exist(page):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for words in commands(page):
+        if words[0] == "make":
+            assert words[1] in targets, words
+        elif words[0].endswith("neurofb") and "--help" not in words:
+            options = cli._parser().parse_args(words[1:])  # SystemExit if it is no command
+            if options.name == "run":
+                _check_run(options)
+
+
+def test_the_readme_has_the_two_commands():
+    assert {("make", "demo"), ("make", "test")} <= {
+        tuple(w[:2]) for w in commands(ROOT / "README.md")
+    }
+
+
+def test_the_readme_runs(tmp_path, monkeypatch, capsys):
+    found = blocks(ROOT / "README.md", "python")
+    assert len(found) == 1, f"README.md has {len(found)} blocks of Python instead of one"
+    snippet = found[0]
+    for text, smaller in SMALLER.items():
+        assert text in snippet, f"the README's Python no longer has {text}"
+        snippet = snippet.replace(text, smaller)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "README.md", "exec"), {"__name__": "__main__"})
+    assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
+    assert "low_rank r=2" in capsys.readouterr().out
+
+
+def _exists(name: str) -> bool:
+    """Tell whether a dotted name is a module, or an attribute of one."""
+    parts = name.split(".")
+    for depth in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:depth]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[depth:]:
+            if not hasattr(value, attribute):
+                return False
+            value = getattr(value, attribute)
+        return True
+    return False
+
+
+def _check_run(options) -> None:
+    """Check that the recipe is there, and that its settings have the names given."""
+    from neurofb.config import RunConfig, change
+    from neurofb.recipes import load_recipe
+
+    path, _, name = options.recipe.partition("::")
+    recipe = load_recipe(f"{ROOT / path}::{name}")()
+    if isinstance(recipe, RunConfig):
+        change(recipe, dict(cli._setting(text) for text in options.set))
