@@ -47,7 +47,9 @@ def statements(medians: xr.Dataset) -> xr.Dataset:
         wide = medians.sel(condition="BP wide")
         null = wide[f"{ORIENTATION}_untrained"]
         found.append(
-            contrast(orientation.sel(condition="BP wide"), null, "wide BP is oriented above its null")
+            contrast(
+                orientation.sel(condition="BP wide"), null, "wide BP is oriented above its null"
+            )
         )
         share = wide["num_counted"] / wide["num_units"]
         found.append(contrast(share, 0 * share + 0.5, "most units of wide BP have moved"))
@@ -72,6 +74,11 @@ def statements(medians: xr.Dataset) -> xr.Dataset:
                     f"{name} is less symmetric than narrow BP",
                 )
             )
+    if not found:
+        raise ValueError(
+            f"the study's conditions {sorted(have)} allow none of the statements, which compare "
+            "'BP wide', 'BP narrow', 'LDFA r=…' and 'dLDFA …'"
+        )
     claims = xr.concat(found, "statement", combine_attrs="drop")
     return claims.assign_coords(statement=[claim.attrs["statement"] for claim in found])
 
@@ -90,7 +97,7 @@ def claims_table(claims: xr.Dataset) -> str:
         word = "holds" if bool(claim.holds) else "does not hold"
         seeds = ", ".join(f"{value:+.2f}" for value in claim.difference.values)
         agree = f"{int(claim.num_agreeing)} of {int(claim.num_seeds)} seeds"
-        lines.append(f"{str(claim.statement.values)}: {word} ({agree}; {seeds})")
+        lines.append(f"{claim.statement.values!s}: {word} ({agree}; {seeds})")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from neurofb.study import Study
 
 
 def demo() -> Study:
-    """The four conditions on the default images, two seeds: five minutes on two cores."""
+    """Show the four conditions on the default images, two seeds: five minutes on two cores."""
     return Study(name="Figure 5 in small", conditions=_conditions(), seeds=(1, 2))
 
 
@@ -37,12 +37,12 @@ def figure5() -> Study:
 
 
 def natural_patches() -> Study:
-    """The four conditions on natural-image patches ('which photograph?'), shorter, two seeds."""
+    """Show the four conditions on natural-image patches ('which photograph?'), two seeds."""
     return _on(NaturalPatches(), "natural patches", num_steps=1000)
 
 
 def fashion_mnist() -> Study:
-    """The four conditions on Fashion-MNIST, shorter, two seeds (Debian: dataset-fashion-mnist)."""
+    """Show the four conditions on Fashion-MNIST, two seeds (Debian: dataset-fashion-mnist)."""
     return _on(FashionMNIST(image_size=24, num_train=20_000), "Fashion-MNIST", num_steps=1000)
 
 

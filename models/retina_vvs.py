@@ -7,7 +7,7 @@ from neurofb.config import RunConfig
 from neurofb.data import Augmentation, Cifar
 from neurofb.feedback import Direct, LowRank, Oja, SvdRefresh
 from neurofb.networks import RetinaVVSConfig, hanut2025, lindsey2019
-from neurofb.training import Constant, Exponential, InverseTime, Optimiser, TrainingConfig
+from neurofb.training import Exponential, InverseTime, Optimiser, TrainingConfig
 
 
 def bp_wide() -> RunConfig:
@@ -37,7 +37,7 @@ def ldfa_local(rank: int = 4) -> RunConfig:
 
 
 def dldfa(rank: int = 64, source: str = "hidden") -> RunConfig:
-    """dLDFA: narrow retina, both its layers taught by a learnt map straight from the hidden layer."""
+    """dLDFA: narrow retina, both layers taught by a learnt map straight from the hidden layer."""
     return RunConfig(
         name="dLDFA narrow",
         network=RetinaVVSConfig(bottleneck=4),
@@ -47,7 +47,7 @@ def dldfa(rank: int = 64, source: str = "hidden") -> RunConfig:
 
 
 def lindsey2019_cifar(folder: str = "cifar-10-batches-py", bottleneck: int = 1) -> RunConfig:
-    """Lindsey et al. 2019 as published: grey CIFAR-10 in [0, 1], RMSprop, 20 epochs. Your own files.
+    """Lindsey et al. 2019 as published: grey CIFAR-10 in [0, 1], RMSprop. Your own files.
 
     Differs from the paper: torch instead of Keras; the shift fills with edge pixels by whole
     pixels, where Keras interpolates.
@@ -69,7 +69,7 @@ def lindsey2019_cifar(folder: str = "cifar-10-batches-py", bottleneck: int = 1) 
 
 
 def hanut2025_cifar(folder: str = "cifar-10-batches-py", rank: int = 4) -> RunConfig:
-    """Hanut & Kadmon 2025 Fig. 5c as far as it is known: rank-r error to the retina. Your own files.
+    """Hanut & Kadmon 2025 Fig. 5c as far as known: rank-r error to the retina. Your own files.
 
     Differs from the authors' script: no 10 degree rotations; only the map to the retina learns by
     Oja and Kolen-Pollack (theirs has full-rank pathways of the same kind on the other layers).

@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="neurofb",
-        description="How the dimensionality and the route of the error shape what a network learns.",
+        description="How the error's dimensionality and route shape what a network learns.",
         epilog="Example: " + EXAMPLES["run"],
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name, function, text) -> argparse.ArgumentParser:  # noqa: ANN001
+def _command(commands, name, function, text) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name, help=text, description=text, epilog=f"Example: {EXAMPLES[name]}"
     )
@@ -247,7 +247,7 @@ def _cache() -> Path:
     return default_cache()
 
 
-def _print_medians(tree) -> None:  # noqa: ANN001
+def _print_medians(tree) -> None:
     from neurofb.measures import population_medians
     from neurofb.study import layer_dataset
 

@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import json
+import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -32,7 +34,7 @@ class Measurement:
     fits
         Whether DoG and Gabor functions are fitted (the slowest measure).
     num_images
-        Test images on which a unit's activity decides whether it is alive.
+        Validation images on which a unit's activity decides whether it is alive.
 
     Examples
     --------
@@ -52,11 +54,11 @@ class Measurement:
         for name in ("num_probes", "num_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if not self.probe_std > 0:
-            raise ValueError(f"probe_std={self.probe_std} must be positive")
+        if not 0 < self.probe_std < math.inf:
+            raise ValueError(f"probe_std={self.probe_std} must be positive and finite")
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(ConfigDict(extra="forbid", ser_json_inf_nan="constants"))
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One training run with its measures.
@@ -71,8 +73,8 @@ class RunConfig:
         The pathway, and the layers (names or patterns) that carry it; all others keep
         backpropagation. The pathway on ``vvs_1`` brings the error to the retina's output.
     seed
-        Determines the start of weights and feedback, the order of images, augmentation and noise.
-        The data have a seed of their own.
+        Determines the start of weights and feedback, the order of images, augmentation and noise;
+        below 2³². The data have a seed of their own.
     device
         "auto" (cuda, mps, cpu, the first there is) or a torch device.
 
@@ -93,8 +95,13 @@ class RunConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must be at least 0")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed={self.seed} must be at least 0 and below 2**32")
+        if isinstance(self.feedback_layers, str):
+            raise ValueError(
+                f"feedback_layers={self.feedback_layers!r} must be a tuple of names, "
+                f"({self.feedback_layers!r},)"
+            )
 
 
 def to_json(config: RunConfig) -> str:
@@ -163,12 +170,17 @@ def change(config: RunConfig, settings: Mapping[str, str]) -> RunConfig:
 def difference(old: str, new: str) -> list[str]:
     """Return one line for each setting in which two configurations (as JSON) differ.
 
+    Raises
+    ------
+    ValueError
+        If one of the texts is no JSON object.
+
     Examples
     --------
     >>> difference('{"a": {"b": 1}}', '{"a": {"b": 2}}')
     ['a.b: 1 → 2']
     """
-    first, second = _flat(json.loads(old)), _flat(json.loads(new))
+    first, second = _flat(_object(old)), _flat(_object(new))
     missing = object()
     return [
         f"{name}: {first.get(name, 'absent')} → {second.get(name, 'absent')}"
@@ -194,8 +206,18 @@ _ADAPTER = TypeAdapter(RunConfig)
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):
+        tree = None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{text[:40]!r} is no configuration: it must be a JSON object")
+    return tree
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -210,5 +232,5 @@ def _explain(error: ValidationError) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     value = problem.get("input")
-    shown = f" (given: {value!r})" if not isinstance(value, dict) else ""
+    shown = f" (given: {reprlib.repr(value)})" if not isinstance(value, dict) else ""
     return f"{place}: {message}{shown}" if place else message

@@ -42,13 +42,34 @@ def load_recipe(address: str) -> Callable[..., Any]:
     return function
 
 
+def call_recipe(address: str, *arguments: Any) -> Any:
+    """Return what the recipe at an address returns.
+
+    Raises
+    ------
+    ValueError
+        As `load_recipe`, or if the recipe takes other arguments.
+
+    Examples
+    --------
+    >>> call_recipe(f"{__file__}::recipe_names", Path(__file__))[0]
+    'load_recipe'
+    """
+    recipe = load_recipe(address)
+    try:
+        inspect.signature(recipe).bind(*arguments)
+    except TypeError as error:
+        raise ValueError(f"recipe {address!r} cannot be called so: {error}") from None
+    return recipe(*arguments)
+
+
 def recipe_names(path: Path) -> list[str]:
     """Return the public functions of a recipe file, without executing it.
 
     Examples
     --------
     >>> recipe_names(Path(__file__))
-    ['load_recipe', 'recipe_names', 'summary']
+    ['load_recipe', 'call_recipe', 'recipe_names', 'summary']
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]

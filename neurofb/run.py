@@ -1,9 +1,11 @@
 """One run: data, network, pathways, training, measures, and their nulls, as one labelled tree."""
 
+import fnmatch
 import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 from torch import nn
@@ -11,7 +13,7 @@ from torch import nn
 from neurofb import labels
 from neurofb.config import Measurement, RunConfig, difference, to_json
 from neurofb.data import ImageSplits
-from neurofb.feedback import attach, fired
+from neurofb.feedback import attach, feedback_layers, fired
 from neurofb.measures import (
     counted_units,
     receptive_field,
@@ -20,6 +22,7 @@ from neurofb.measures import (
     spectrum_matched_noise,
 )
 from neurofb.training import evaluate, train
+from neurofb.training.checkpoint import FILE_NAME
 
 RESULT, CONFIG = "result.zarr", "config.json"
 
@@ -43,7 +46,8 @@ def run(
         Where ``result.zarr``, ``config.json`` and checkpoints go; None keeps nothing on disk.
     resume, overwrite
         What to do with what is in the folder already: go on from the last checkpoint (a finished
-        run is returned as it is), or start again. Without either an existing run is refused.
+        run is returned as it is), or start again (the run's files are removed, others stay).
+        Without either an existing run is refused.
     progress
         Show a progress bar.
     cache
@@ -127,7 +131,8 @@ def build(config: RunConfig, data: ImageSplits) -> nn.Module:
     Raises
     ------
     ValueError
-        If the network's settings do not fit the data, or the pathway not the layers.
+        If the network's settings do not fit the data, the pathway not the layers, or if a pathway
+        would never act.
 
     Examples
     --------
@@ -135,6 +140,10 @@ def build(config: RunConfig, data: ImageSplits) -> nn.Module:
     >>> build(config, config.data.load()).config.bottleneck  # doctest: +SKIP
     32
     """
+    if not len(data.test.labels):
+        raise ValueError(
+            f"the data {data.name!r} hold no test image; a run ends with testing on some"
+        )
     net = config.network
     channels, height, width = data.image_shape
     if (channels, height, width) != (net.in_channels, net.image_size, net.image_size):
@@ -153,14 +162,29 @@ def build(config: RunConfig, data: ImageSplits) -> nn.Module:
         if layer not in known:
             names = ", ".join(name for name in known if name)
             raise ValueError(f"measurement.layers: no layer {layer!r}; the network has {names}")
+    if not config.feedback_layers and config.feedback.rule != "exact":
+        raise ValueError(
+            f"feedback_layers=() names no layer for the pathway feedback.rule="
+            f"{config.feedback.rule!r}; ('vvs_1',) brings the error to the retina's output"
+        )
     pathways = dict.fromkeys(config.feedback_layers, config.feedback)
-    return attach(network, pathways, example_input=data.train.images[:2], seed=config.seed)
+    attach(network, pathways, example_input=data.train.images[:2], seed=config.seed)
+    _check_acts(network, config)
+    return network
 
 
 def map_layer(
     network: nn.Module, layer: str, measure: Measurement, data: ImageSplits, seed: int
 ) -> xr.Dataset:
-    """Map the receptive fields of a layer, and which units are alive on test images."""
+    """Map the receptive fields of a layer, and which units are alive on validation images.
+
+    Examples
+    --------
+    >>> config = RunConfig(name="test")
+    >>> data = config.data.load()  # doctest: +SKIP
+    >>> map_layer(build(config, data), "retina_2", Measurement(), data, 0).sizes  # doctest: +SKIP
+    Frozen({'unit': 32, 'channel': 1, 'y': 13, 'x': 13})
+    """
     rf = receptive_field(
         network,
         layer,
@@ -203,9 +227,47 @@ def characterise(
     return tree
 
 
-def _claim(
-    folder: Path, config: RunConfig, resume: bool, overwrite: bool
-) -> xr.DataTree | None:
+def discard(folder: Path) -> None:
+    """Remove a run's files from its folder; whatever else is there stays.
+
+    Raises
+    ------
+    ValueError
+        If the files are not those of a run: nothing is removed then.
+
+    Examples
+    --------
+    >>> discard(Path("no/such/folder"))
+    """
+    found = [folder / name for name in (FILE_NAME, RESULT, CONFIG) if (folder / name).exists()]
+    if not found:
+        return
+    if found[-1].name != CONFIG:
+        raise ValueError(
+            f"folder={str(folder)!r} holds {found[0].name} but no {CONFIG}, so it may be of "
+            "another tool; take another folder, or delete it yourself"
+        )
+    _read_config(folder)
+    for path in found:  # the configuration last: until then the folder still says what it holds
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Return a run's configuration as it was written, by whichever version."""
+    path = folder / CONFIG
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        tree = None
+    if not isinstance(tree, dict) or not {"network", "training", "data"} <= tree.keys():
+        raise ValueError(
+            f"{path} is damaged, or not the configuration of a run; take another folder, or "
+            "delete it yourself"
+        )
+    return tree
+
+
+def _claim(folder: Path, config: RunConfig, resume: bool, overwrite: bool) -> xr.DataTree | None:
     """Take the folder for this run, or refuse; return the result if the run is finished."""
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other")
@@ -216,7 +278,7 @@ def _claim(
                 f"folder={str(folder)!r} holds a run already; resume it, overwrite it, or take "
                 "another folder"
             )
-        changed = difference((folder / CONFIG).read_text(encoding="utf-8"), text)
+        changed = difference(json.dumps(_read_config(folder)), text)
         if changed:
             raise ValueError(
                 f"folder={str(folder)!r} holds a run with other settings: {'; '.join(changed)}"
@@ -224,10 +286,7 @@ def _claim(
         if (folder / RESULT).exists():
             return labels.load(folder / RESULT)
         return None
-    if overwrite and folder.exists():
-        if not (folder / CONFIG).exists() and any(folder.iterdir()):
-            raise ValueError(f"folder={str(folder)!r} holds files but no run; it is not overwritten")
-        shutil.rmtree(folder)
+    discard(folder)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{CONFIG}.partial"
     partial.write_text(text, encoding="utf-8")
@@ -235,11 +294,30 @@ def _claim(
     return None
 
 
+def _check_acts(network: nn.Module, config: RunConfig) -> None:
+    """Refuse pathways that nothing would ever ask for an error."""
+    first = _first_layer(network)
+    chosen = [
+        name
+        for name, _ in feedback_layers(network)
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in config.feedback_layers)
+    ]
+    if chosen == [first]:
+        raise ValueError(
+            f"feedback_layers={config.feedback_layers}: a pathway on {first!r} takes the error to "
+            "the images, where nothing learns, so it would never fire; the pathway that teaches "
+            f"{first!r} lies on the layer behind it"
+        )
+
+
+def _first_layer(network: nn.Module) -> str:
+    return next(name for name, _ in network.named_parameters()).rpartition(".")[0]
+
+
 def _check_fired(network: nn.Module) -> None:
     """Refuse a result whose pathway never acted."""
     silent = [name for name, count in fired(network).items() if not count]
-    first = next(name for name, _ in network.named_parameters()).rpartition(".")[0]
-    if any(name != first for name in silent):
+    if any(name != _first_layer(network) for name in silent):
         raise ValueError(
             f"feedback_layers: the pathway on {', '.join(silent)} never fired in training"
         )

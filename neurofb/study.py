@@ -46,8 +46,8 @@ class Study:
     Raises
     ------
     ValueError
-        If there is no condition or no seed, a seed stands twice, two conditions would share a folder,
-        or conditions measure different layers.
+        If there is no condition or no seed, a seed stands twice, two conditions would share a
+        folder, or conditions measure different layers.
 
     Examples
     --------
@@ -69,8 +69,8 @@ class Study:
             twin = folders.setdefault(run_folder(Path(), condition, 0).name, condition)
             if twin != condition:
                 raise ValueError(
-                    f"conditions {twin!r} and {condition!r} must differ in letters or digits, which "
-                    "name their folders"
+                    f"conditions {twin!r} and {condition!r} must differ in letters or digits, "
+                    "which name their folders"
                 )
         layers = {config.measurement.layers for config in self.conditions.values()}
         if len(layers) > 1:
