@@ -80,7 +80,7 @@ def make_trainee(
     network.to(device, wide)
     images = images.to(device, wide)
     if case.channels_last:
-        network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         images = images.contiguous(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(network.parameters(), lr=rate)
     return Trainee(network, optimiser, images, labels.to(device), dtype)

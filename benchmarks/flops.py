@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from neurofb import feedback as fb
+from neurofb.feedback.low_rank import LowRankPathway
 
 PARTS = ("forward", "weight_gradient", "error", "pathway_learning")
 
@@ -39,7 +40,7 @@ def needed(case: Case, variant: str) -> dict[str, int]:
         if i == 0:
             continue
         pathway = getattr(layer, "pathway", None)
-        if isinstance(pathway, fb.low_rank.LowRankPathway):
+        if isinstance(pathway, LowRankPathway):
             source = shapes[pathway.source][1] if pathway.source else a
             error, learning = _low_rank(pathway, layer, h, source)
             parts["error"] += error
@@ -57,7 +58,7 @@ def dispatched(trainee: Trainee) -> int:
 
 
 def _low_rank(
-    pathway: fb.low_rank.LowRankPathway, layer: nn.Module, h: torch.Size, delta: torch.Size
+    pathway: LowRankPathway, layer: nn.Module, h: torch.Size, delta: torch.Size
 ) -> tuple[int, int]:
     """Return multiply-adds of Q P δ and of the learning of Q and P."""
     q, p, rank, rule = pathway.Q, pathway.P, pathway.rank, pathway.learning.rule

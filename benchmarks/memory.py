@@ -4,6 +4,7 @@ import re
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from cases import Trainee
@@ -25,10 +26,12 @@ def peak_memory(trainee: Trainee) -> dict[str, int]:
     held_bytes = sum(t.numel() * t.element_size() for t in held if isinstance(t, torch.Tensor))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         trainee.step()
-    events = [event for event in profiler.events() or [] if event.name == "[memory]"]
+    raw: Any = profiler.profiler  # `profiler.events()` leaves out what operators allocate
+    recorded = raw.kineto_results.events()
+    changes = [(e.start_ns(), e.nbytes()) for e in recorded if e.name() == "[memory]"]
     now, peak = 0, 0
-    for event in sorted(events, key=lambda event: event.time_range.start):
-        now += event.cpu_memory_usage
+    for _, change in sorted(changes, key=lambda item: item[0]):
+        now += change
         peak = max(peak, now)
     return {"resident": resident, "allocated": held_bytes + peak}
 

@@ -115,7 +115,7 @@ def report(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/step_time.json")
     parser.add_argument("--network", choices=["mlp", "retina"], action="append")
     parser.add_argument("--dtype", choices=list(DTYPES), action="append")

@@ -1,0 +1,82 @@
+"""Every benchmark runs at tiny size and records what it says; no time is asserted."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MACHINE = {"commit", "cpu", "cores", "threads", "torch", "date", "load_average"}
+
+
+def run(name: str, out: Path, *arguments: str) -> dict:
+    command = [sys.executable, ROOT / "benchmarks" / name, "--tiny", "--out", out, *arguments]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, capture_output=True, text=True, env=one_thread)
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert result["machine"].keys() >= MACHINE
+    return result
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+def test_step_time(tmp_path):
+    result = run("step_time.py", tmp_path / "step_time.json", "--no-memory")
+    for timing in result["timings"]:
+        counts = result["flops"][timing["network"]]
+        assert timing["variants"].keys() == counts.keys()
+        for name, row in timing["variants"].items():
+            assert row.keys() >= {"ratio", "ratio_quartiles", "cpu_ratio", "seconds", "repeats"}
+            assert counts[name].keys() >= {"needed", "ratio", "dispatched", "parts"}
+    # What the equations need for backpropagation is what torch runs for it.
+    for counts in result["flops"].values():
+        for name in ("BP", "exact", "FA"):
+            assert counts[name]["needed"] == counts[name]["dispatched"] == counts["BP"]["needed"]
+        assert counts["LDFA fixed"]["parts"]["error"] < counts["BP"]["parts"]["error"]
+
+
+def test_gpu_on_the_cpu(tmp_path):
+    result = run("gpu.py", tmp_path / "gpu.json", "--device", "cpu")
+    assert result["ran_on_gpu"] is False
+    assert {row["dtype"] for row in result["timings"]} == {"float32", "bf16"}
+    assert {row["network"] for row in result["parity"]} == {"mlp", "retina", "retina_full_head"}
+    for row in result["parity"]:
+        assert len(row["losses"]["device"]) == 5
+        assert row["largest_loss_difference"] < 1e-4
+        assert row["largest_gradient_difference"] < 1e-3
+        matrices = [
+            n for n in row["gradient_relative_difference"] if n.endswith(("way.Q", "way.P"))
+        ]
+        learns = row["variant"] not in ("BP", "exact", "FA", "LDFA fixed")
+        assert bool(matrices) == learns
+
+
+def test_peak_memory_counts_the_step(benchmarks):
+    from cases import make_trainee, mlp
+    from memory import peak_memory
+
+    peak = peak_memory(make_trainee(mlp(width=64, batch=8, rank=4), "LDFA Oja"))
+    weights = 4 * 64 * 64 * 4
+    assert 2 * weights < peak["allocated"]
+
+
+def test_interleave_gives_ratios_within_rounds(benchmarks):
+    from machine import interleave, summarise
+
+    calls = []
+    names = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    rows = interleave(names, 3, warmup=1)
+    assert sorted(calls) == ["a"] * 4 + ["b"] * 4
+    assert rows["a"]["ratio"] == 1
+    assert rows["b"]["repeats"] == 3
+    rows = summarise({"a": [1.0, 2.0, 4.0], "b": [2.0, 2.0, 2.0]})
+    assert rows["b"]["ratio"] == 1.0
+    assert rows["b"]["ratio_quartiles"] == [0.75, 1.5]
+    with pytest.raises(ValueError, match="repeats=0 must be at least 1"):
+        interleave(names, 0)
