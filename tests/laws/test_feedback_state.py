@@ -40,9 +40,10 @@ def network(spec, attached):
     return attached(Net(), spec, x, seed=3), x
 
 
-def learned_by_optimiser(spec) -> bool:
+def num_learned(spec) -> int:
+    """How many of Q and P each rule teaches, said here a second time on purpose."""
     learning = getattr(spec, "learning", fb.Fixed())
-    return not isinstance(learning, fb.Fixed | fb.SvdRefresh)
+    return {fb.Fixed: 0, fb.SvdRefresh: 0, fb.KolenPollack: 1}.get(type(learning), 2)
 
 
 def loss(network, x):
@@ -57,7 +58,7 @@ def distance(y):
 def test_matrices_are_parameters_exactly_if_they_learn(spec, network):
     net, x = network
     parameters = fb.pathway_parameters(net)
-    assert len(parameters) == (2 if learned_by_optimiser(spec) else 0)
+    assert len(parameters) == num_learned(spec)
     assert {id(p) for p in parameters} <= {id(p) for p in net.parameters()}
     assert all(not b.requires_grad for b in net.layer.pathway.buffers())
     loss(net, x).backward()
@@ -76,7 +77,7 @@ def test_matrices_receive_their_gradients_through_autograd(spec, network):
         p.register_hook(lambda grad: seen.append("tensor"))
         p.register_post_accumulate_grad_hook(lambda p: seen.append("accumulated"))
     loss(net, x).backward()
-    expected = ["accumulated", "tensor"] * 2 if learned_by_optimiser(spec) else []
+    expected = ["accumulated", "tensor"] * num_learned(spec)
     assert sorted(seen) == sorted(expected)
 
 
@@ -279,4 +280,5 @@ def test_attach_leaves_the_global_random_state_alone(spec, attached):
 def test_layers_of_equal_shape_get_different_matrices():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     fb.attach(net, {"*": fb.Random()})
-    assert not torch.equal(net[0].pathway.B, net[1].pathway.B)
+    first, second = (layer.pathway.B.flatten() for layer in net)
+    assert torch.cosine_similarity(first, second, 0).abs() < 0.9  # not the same up to its scale
