@@ -8,14 +8,21 @@ from pathlib import Path
 
 from neurofb.config import RunConfig
 from neurofb.data import FashionMNIST, NaturalPatches
-from neurofb.feedback import LowRank, Oja, SvdRefresh
+from neurofb.feedback import (
+    FactoredKolenPollack,
+    KolenPollack,
+    LowRank,
+    Normative,
+    Oja,
+    SvdRefresh,
+)
 from neurofb.recipes import load_recipe
 from neurofb.study import Study
 
 
 def demo() -> Study:
     """Show the four conditions on the default images, two seeds: five minutes on two cores."""
-    return Study(name="Figure 5 in small", conditions=_conditions(), seeds=(1, 2))
+    return Study(name="Figure 5 in small", conditions=_conditions(), seeds=(0, 1))
 
 
 def figure5() -> Study:
@@ -34,6 +41,32 @@ def figure5() -> Study:
         },
         seeds=(0, 1, 2, 3, 4),
     )
+
+
+def attempts() -> Study:
+    """Why a statement does not hold: start, noise and learning rule changed, three seeds each.
+
+    Every changed LDFA (rank 1) and dLDFA stands beside BP with the same change.
+    """
+    local = _ldfa("P", "local") | _ldfa("Q", "local") | _ldfa("Q", "svd")
+    base = {
+        "BP wide": _recipe("bp_wide"),
+        **{name: config for name, config in local.items() if "r=1," in name},
+        "BP narrow": _recipe("bp_bottleneck"),
+        "dLDFA narrow": _recipe("dldfa"),
+    }
+    conditions = {f"{name}, start ×0.5": _network(c, init_scale=0.5) for name, c in base.items()}
+    conditions |= {f"{name}, noise 0.6": _network(c, input_noise=0.6) for name, c in base.items()}
+    factored = FactoredKolenPollack()
+    conditions |= {
+        "LDFA r=1, kernel in P, Kolen-Pollack": _learning(base, "P, local", learning=factored),
+        "LDFA r=1, kernel in P, local, SVD start": _learning(base, "P, local", start="svd"),
+        "LDFA r=1, kernel in Q, Kolen-Pollack": _learning(base, "Q, local", learning=factored),
+        "LDFA r=1, kernel in Q, local, SVD start": _learning(base, "Q, local", start="svd"),
+        "LDFA r=1, kernel in Q, normative": _learning(base, "Q, SVD", learning=Normative()),
+        "dLDFA narrow, P fixed": _learning(base, "dLDFA", learning=KolenPollack()),
+    }
+    return Study(name="Figure 5: attempts", conditions=conditions, seeds=(0, 1, 2))
 
 
 def natural_patches() -> Study:
@@ -74,6 +107,17 @@ def _ldfa(spatial_factor: str, learning: str) -> dict[str, RunConfig]:
         )
         for rank in (4, 2, 1)
     }
+
+
+def _network(config: RunConfig, **settings: float) -> RunConfig:
+    """Return a run with settings of its network changed."""
+    return replace(config, network=replace(config.network, **settings))
+
+
+def _learning(base: dict[str, RunConfig], part: str, **settings: object) -> RunConfig:
+    """Return the run whose name contains `part`, with settings of its pathway changed."""
+    config = next(config for name, config in base.items() if part in name)
+    return replace(config, feedback=replace(config.feedback, **settings))
 
 
 def _on(data: NaturalPatches | FashionMNIST, title: str, num_steps: int) -> Study:

@@ -12,8 +12,9 @@ from neurofb.feedback.attach import (
 from neurofb.feedback.describe import Description, describe
 from neurofb.feedback.direct import Direct
 from neurofb.feedback.exact import Exact
+from neurofb.feedback.factored_kolen_pollack import FactoredKolenPollack
 from neurofb.feedback.fixed import Fixed
-from neurofb.feedback.kolen_pollack import FactoredKolenPollack
+from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.low_rank import LowRank
 from neurofb.feedback.normative import Normative
 from neurofb.feedback.oja import Oja
@@ -26,6 +27,7 @@ __all__ = [
     "Exact",
     "FactoredKolenPollack",
     "Fixed",
+    "KolenPollack",
     "LowRank",
     "Normative",
     "Oja",

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator
 from torch import Tensor, nn
 
+from neurofb.feedback.factored_kolen_pollack import FactoredKolenPollack
 from neurofb.feedback.factors import ConvolutionFactors, DenseFactors
 from neurofb.feedback.fixed import Fixed
-from neurofb.feedback.kolen_pollack import FactoredKolenPollack
+from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.low_rank import LowRankPathway, allowed_rank, check_rank, random_factors
 from neurofb.feedback.oja import Oja
 from neurofb.feedback.pathway import Box, Pathway, Site
@@ -35,7 +36,8 @@ class Direct:
     rank
         r; the source's number of units makes the feedback matrix dense.
     learning
-        `Oja` (P on e by Oja, Q by Kolen-Pollack), `FactoredKolenPollack` or `Fixed`. (DFA of
+        `Oja` (P on e by Oja, Q by Kolen-Pollack), `KolenPollack` (Q only), `FactoredKolenPollack`
+        or `Fixed`. (DFA of
         Nøkland 2016 is a fixed dense map from the output.)
     spatial_factor, clip_rank
         As for `LowRank`.
@@ -55,7 +57,9 @@ class Direct:
     rule: Literal["direct"] = "direct"
     source: str
     rank: int
-    learning: Annotated[Fixed | Oja | FactoredKolenPollack, Discriminator("rule")] = Oja()
+    learning: Annotated[
+        Fixed | Oja | KolenPollack | FactoredKolenPollack, Discriminator("rule")
+    ] = Oja()
     spatial_factor: Literal["Q", "P"] = "Q"
     clip_rank: bool = False
 

@@ -14,12 +14,12 @@ class Fixed(Learning):
 
     Examples
     --------
-    >>> Fixed().uses_optimiser
-    False
+    >>> Fixed().learns
+    ()
     """
 
     rule: Literal["fixed"] = "fixed"
-    uses_optimiser: ClassVar[bool] = False
+    learns: ClassVar[tuple[str, ...]] = ()
 
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
         """Return no pseudo-gradients."""

@@ -41,8 +41,8 @@ class Learning:
 
     #: whether the rule reads the forward weights (weight transport), so is not local
     transports_weights: ClassVar[bool] = False
-    #: whether Q and P receive pseudo-gradients (parameters) or are constant or set (buffers)
-    uses_optimiser: ClassVar[bool] = True
+    #: the factors that receive pseudo-gradients (parameters); the others are buffers
+    learns: ClassVar[tuple[str, ...]] = ("Q", "P")
 
     def prepare(self, pathway: "LowRankPathway", weight: Tensor | None) -> None:
         """Act on the matrices before the error goes through them (default: nothing)."""

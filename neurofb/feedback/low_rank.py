@@ -7,9 +7,10 @@ import torch
 from pydantic import Discriminator
 from torch import Tensor, nn
 
+from neurofb.feedback.factored_kolen_pollack import FactoredKolenPollack
 from neurofb.feedback.factors import ConvolutionFactors, DenseFactors, Factors, truncated_svd
 from neurofb.feedback.fixed import Fixed
-from neurofb.feedback.kolen_pollack import FactoredKolenPollack
+from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.learning import Learning, Signals
 from neurofb.feedback.normative import Normative
 from neurofb.feedback.oja import Oja
@@ -19,7 +20,8 @@ from neurofb.feedback.svd_refresh import SvdRefresh
 
 #: The learning rules of a low-rank map. A new rule is one file and one name here.
 LearningRule = Annotated[
-    Fixed | Normative | Oja | FactoredKolenPollack | SvdRefresh, Discriminator("rule")
+    Fixed | Normative | Oja | KolenPollack | FactoredKolenPollack | SvdRefresh,
+    Discriminator("rule"),
 ]
 
 
@@ -36,8 +38,8 @@ class LowRank:
     rank
         r, the number of dimensions of the error that reach the layer's input (per group).
     learning
-        How Q and P change: `Oja` (local, default), `FactoredKolenPollack` (local), `Normative` and
-        `SvdRefresh` (weight transport), `Fixed`.
+        How Q and P change: `Oja` (default), `KolenPollack`, `FactoredKolenPollack` (all local),
+        `Normative`, `SvdRefresh` (weight transport), `Fixed`.
     spatial_factor
         Which factor of a convolution carries the spatial kernel; no meaning for linear layers.
     start
@@ -105,16 +107,16 @@ class LowRankPathway(Pathway):
         super().__init__(name)
         self.rule, self.factors, self.rank, self.learning = label, factors, rank, learning
         self.transports_weights = learning.transports_weights
-        self.hold("Q", q.clone(), learning.uses_optimiser)
-        self.hold("P", p.clone(), learning.uses_optimiser)
+        self.hold("Q", q.clone(), "Q" in learning.learns)
+        self.hold("P", p.clone(), "P" in learning.learns)
         self.hold("start_norm", (q.norm() * p.norm()).detach(), learned=False)
         self.hold("held", torch.zeros((), dtype=torch.int64, device=q.device), learned=False)
         self.warned = False
 
     @property
     def learned(self) -> tuple[nn.Parameter, ...]:
-        """Q and P if the rule learns by an optimiser."""
-        return (self.get_parameter("Q"), self.get_parameter("P")) if self._learns else ()
+        """Those of Q and P that learn by an optimiser."""
+        return tuple(self.get_parameter(name) for name in self.learning.learns)
 
     def set_matrices(self, q: Tensor, p: Tensor) -> None:
         """Overwrite Q and P in place."""
@@ -138,14 +140,11 @@ class LowRankPathway(Pathway):
         inner, outer = factors.kernels(q, p)
         z = factors.outer.back(delta, outer, factors.middle(h.shape, self.rank))
         g = factors.inner.back(z, inner, h.shape)
-        if not self._learns:
+        if not self.learning.learns:
             return g, ()
         signals = Signals(h, delta, z, g, q, p, weight, factors, grad_weight)
-        return g, self.learning.gradients(signals)
-
-    @property
-    def _learns(self) -> bool:
-        return self.learning.uses_optimiser
+        grad_q, grad_p = self.learning.gradients(signals)
+        return g, tuple({"Q": grad_q, "P": grad_p}[name] for name in self.learning.learns)
 
 
 def check_rank(rank: int) -> None:

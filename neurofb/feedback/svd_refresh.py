@@ -38,7 +38,7 @@ class SvdRefresh(Learning):
     rule: Literal["svd_refresh"] = "svd_refresh"
     every: int = 10
     transports_weights: ClassVar[bool] = True
-    uses_optimiser: ClassVar[bool] = False
+    learns: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.every < 1:
