@@ -61,7 +61,8 @@ def _low_rank(
     pathway: LowRankPathway, layer: nn.Module, h: torch.Size, delta: torch.Size
 ) -> tuple[int, int]:
     """Return multiply-adds of Q P δ and of the learning of Q and P."""
-    q, p, rank, rule = pathway.Q, pathway.P, pathway.rank, pathway.learning.rule
+    q, p, rank = pathway.Q, pathway.P, pathway.rank
+    rule = str(vars(pathway.learning)["rule"])
     through_p, through_q = _rows(delta) * p.numel(), _rows(h) * q.numel()
     if q.dim() == 4 and pathway.factors.channel_factor == "P":
         through_q = _rows(delta) * q.numel()  # Q's kernel runs over the positions of δ
