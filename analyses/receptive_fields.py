@@ -92,8 +92,8 @@ def table(medians: xr.Dataset) -> str:
 def claims_table(claims: xr.Dataset) -> str:
     """Return one line a statement: holds or not, seeds that agree, every seed's difference."""
     lines = []
-    for _, claim in claims.groupby("statement", squeeze=False):
-        claim = claim.squeeze("statement")
+    for index in range(claims.sizes["statement"]):
+        claim = claims.isel(statement=index)
         word = "holds" if bool(claim.holds) else "does not hold"
         seeds = ", ".join(f"{value:+.2f}" for value in claim.difference.values)
         agree = f"{int(claim.num_agreeing)} of {int(claim.num_seeds)} seeds"

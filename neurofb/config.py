@@ -122,6 +122,11 @@ def from_json(text: str) -> RunConfig:
     ------
     ValueError
         If the text is not a valid configuration; one line that names the setting.
+
+    Examples
+    --------
+    >>> from_json('{"name": "test", "seed": 3}').seed
+    3
     """
     try:
         return _ADAPTER.validate_json(text)

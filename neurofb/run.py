@@ -173,6 +173,46 @@ def build(config: RunConfig, data: ImageSplits) -> nn.Module:
     return network
 
 
+def load_network(folder: Path) -> nn.Module:
+    """Open the network that a run has left in its folder, with its pathways attached.
+
+    Parameters
+    ----------
+    folder
+        The run's folder; the last checkpoint in it is taken.
+
+    Returns
+    -------
+    nn.Module
+        In evaluation mode, on the CPU. `neurofb.feedback.detach` takes the pathways off.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no run or no checkpoint.
+
+    Examples
+    --------
+    >>> load_network(Path("nowhere"))
+    Traceback (most recent call last):
+    ValueError: folder='nowhere' holds no run
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"folder={str(folder)!r} holds no run")
+    config = from_json((folder / CONFIG).read_text(encoding="utf-8"))
+    saved = load_checkpoint(folder)
+    if saved is None:
+        raise ValueError(f"folder={str(folder)!r} holds no checkpoint")
+    net = config.network
+    blank = torch.zeros(2, net.in_channels, net.image_size, net.image_size)
+    network = net.build(config.seed)
+    pathways = dict.fromkeys(config.feedback_layers, config.feedback)
+    attach(network, pathways, example_input=blank, seed=config.seed)
+    network.load_state_dict(saved["network"])
+    return network.eval()
+
+
 def map_layer(
     network: nn.Module, layer: str, measure: Measurement, data: ImageSplits, seed: int
 ) -> xr.Dataset:
@@ -207,6 +247,12 @@ def characterise(
     dict
         Path in the tree → Dataset: the layer, below it ``untrained`` (the network before training)
         and ``noise`` (noise with the amplitude spectrum of each trained field).
+
+    Examples
+    --------
+    >>> tree = characterise("retina_2", trained, untrained, Measurement(), 0)  # doctest: +SKIP
+    >>> list(tree)  # doctest: +SKIP
+    ['/receptive_field/retina_2', '/receptive_field/retina_2/untrained', ...]
     """
     fields = {
         "": trained,

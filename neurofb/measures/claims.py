@@ -72,8 +72,8 @@ def rank_trend(values: xr.DataArray, ranks: xr.DataArray, statement: str) -> xr.
 def verdict(seeds: np.ndarray, differences: np.ndarray, statement: str) -> xr.Dataset:
     """Count the seeds that agree; the statement holds if all agree, or all but one of five or more.
 
-    Seeds without a value count against the statement. With five seeds four agreeing is weak evidence
-    (one-sided sign test p = 0.19, five: p = 0.03), so the differences themselves are returned too.
+    Seeds without a value count against the statement. With five seeds four agreeing is weak
+    evidence (one-sided sign test p = 0.19, five: p = 0.03), so the differences are returned too.
 
     Returns
     -------

@@ -61,6 +61,11 @@ def resolve_arithmetic(
     bfloat16 is on where the hardware multiplies it natively: a CPU with AMX (measured here: a
     training step of the default network takes a third of the time) or a CUDA device that supports
     it. The channels-last layout goes with bfloat16.
+
+    Examples
+    --------
+    >>> resolve_arithmetic("float32", "auto", torch.device("cpu"))
+    Arithmetic(precision='float32', channels_last=False)
     """
     if precision == "auto":
         precision = "bfloat16" if _multiplies_bfloat16(device) else "float32"
