@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 import xarray as xr
 from torch import nn
 
 from neurofb import labels
-from neurofb.config import Measurement, RunConfig, difference, to_json
+from neurofb.config import Measurement, RunConfig, difference, from_json, to_json
 from neurofb.data import ImageSplits
 from neurofb.feedback import attach, feedback_layers, fired
 from neurofb.measures import (
@@ -22,7 +23,7 @@ from neurofb.measures import (
     spectrum_matched_noise,
 )
 from neurofb.training import evaluate, train
-from neurofb.training.checkpoint import FILE_NAME
+from neurofb.training.checkpoint import FILE_NAME, load_checkpoint
 
 RESULT, CONFIG = "result.zarr", "config.json"
 

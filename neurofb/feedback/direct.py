@@ -37,7 +37,8 @@ class Direct:
         r; the source's number of units makes the feedback matrix dense.
     learning
         `Oja` (P on e by Oja, Q by Kolen-Pollack), `KolenPollack` (Q only), `FactoredKolenPollack`
-        or `Fixed`. (DFA of
+        or `Fixed`. (Oja divides e by its largest standard deviation; the authors' direct code by
+        each unit's own.) (DFA of
         Nøkland 2016 is a fixed dense map from the output.)
     spatial_factor, clip_rank
         As for `LowRank`.

@@ -1,9 +1,6 @@
 """From units to a population: medians over the units that count."""
 
-import numpy as np
 import xarray as xr
-
-from neurofb import labels
 
 #: Measures that decide whether a population is oriented or centre-surround.
 HEADLINE = (
@@ -30,6 +27,7 @@ def counted_units(dataset: xr.Dataset) -> xr.DataArray:
 
     Examples
     --------
+    >>> from neurofb import labels
     >>> status = labels.variable("unit", ["ok", "dead", "truncated"], "1", "status")
     >>> counted_units(xr.Dataset({"status": status})).values.tolist()
     [True, False, True]
@@ -65,6 +63,7 @@ def population_medians(dataset: xr.Dataset, measures: tuple[str, ...] = HEADLINE
 
     Examples
     --------
+    >>> import numpy as np
     >>> y, x = np.mgrid[-8:9, -8:9]
     >>> from neurofb.measures import shape_measures
     >>> table = shape_measures(np.exp(-(x**2 + y**2) / 8.0)[None], fits=False, bars=False)

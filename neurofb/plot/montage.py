@@ -27,7 +27,7 @@ def receptive_field_montage(
     Parameters
     ----------
     dataset
-        A study with `receptive_field`, `status` and the measure `sort_by`.
+        A study, or one run, with `receptive_field`, `status` and the measure `sort_by`.
     seeds
         Seeds to draw; all by default.
     num_units
@@ -46,6 +46,8 @@ def receptive_field_montage(
     >>> len(receptive_field_montage(example_study(num_seeds=2)).axes)
     12
     """
+    missing = {"condition": [""], "seed": [0]}.items()
+    dataset = dataset.expand_dims({dim: v for dim, v in missing if dim not in dataset.dims})
     require(dataset, "receptive_field", "status", sort_by, dims=("condition", "seed", "unit"))
     if num_units < 1:
         raise ValueError(f"num_units={num_units} must be at least 1")
