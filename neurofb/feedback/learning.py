@@ -48,7 +48,7 @@ class Learning:
         """Act on the matrices before the error goes through them (default: nothing)."""
 
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
-        """Return the pseudo-gradients of Q and P (None: not learned)."""
+        """Return the pseudo-gradients of Q and P (None for one that is not in `learns`)."""
         raise NotImplementedError
 
 
