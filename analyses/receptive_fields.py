@@ -5,7 +5,7 @@ import re
 import xarray as xr
 from matplotlib.figure import Figure
 
-from neurofb import plot
+from neurofb import labels, plot
 from neurofb.measures import contrast, population_medians, rank_trend
 from neurofb.study import layer_dataset
 
@@ -25,7 +25,7 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
         "rank": plot.symmetry_against_rank(dataset),
         "learning": plot.learning_curves(dataset),
     }
-    result = xr.merge([medians, claims], combine_attrs="drop")
+    result = xr.merge([medians, claims], combine_attrs="drop_conflicts")
     result.attrs = dict(study.attrs)
     return result, figures
 
@@ -79,8 +79,9 @@ def statements(medians: xr.Dataset) -> xr.Dataset:
             f"the study's conditions {sorted(have)} allow none of the statements, which compare "
             "'BP wide', 'BP narrow', 'LDFA r=…' and 'dLDFA …'"
         )
-    claims = xr.concat(found, "statement", combine_attrs="drop")
-    return claims.assign_coords(statement=[claim.attrs["statement"] for claim in found])
+    texts = [claim.attrs.pop("statement") for claim in found]
+    claims = xr.concat(found, "statement", combine_attrs="drop_conflicts")
+    return claims.assign_coords(statement=labels.variable("statement", texts, "1", "statement"))
 
 
 def table(medians: xr.Dataset) -> str:

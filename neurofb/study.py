@@ -237,7 +237,8 @@ def layer_dataset(tree: xr.DataTree, layer: str) -> xr.Dataset:
     if layer not in tree.children:
         raise ValueError(f"layer={layer!r} is not in the study; it has {', '.join(tree.children)}")
     dataset = xr.merge(
-        [tree.to_dataset(), tree.children[layer].to_dataset(inherit=False)], combine_attrs="drop"
+        [tree.to_dataset(), tree.children[layer].to_dataset(inherit=False)],
+        combine_attrs="drop_conflicts",
     )
     dataset.attrs = dict(tree.attrs)
     return dataset
@@ -380,7 +381,7 @@ def _stack(cells: Mapping[tuple[str, int], xr.Dataset]) -> xr.Dataset:
             [cells[condition, seed] for seed in seeds],
             labels.coordinate("seed", seeds),
             join="outer",
-            combine_attrs="drop",
+            combine_attrs="drop_conflicts",
             coords="minimal",
             compat="override",
             data_vars="all",
@@ -391,7 +392,7 @@ def _stack(cells: Mapping[tuple[str, int], xr.Dataset]) -> xr.Dataset:
         rows,
         labels.coordinate("condition", conditions),
         join="outer",
-        combine_attrs="drop",
+        combine_attrs="drop_conflicts",
         coords="minimal",
         compat="override",
         data_vars="all",
@@ -416,10 +417,11 @@ def _layer(runs: Mapping[tuple[str, int], xr.DataTree], layer: str) -> xr.Datase
         parts = [node.to_dataset(inherit=False)]
         for null in ("untrained", "noise"):
             dataset = node.children[null].to_dataset(inherit=False)
+            dataset.attrs = {}
             if null == "noise":
                 dataset = dataset.drop_vars("receptive_field", errors="ignore")
             parts.append(dataset.rename({v: f"{v}_{null}" for v in dataset.data_vars}))
-        merged = xr.merge(parts, combine_attrs="drop", compat="override", join="outer")
+        merged = xr.merge(parts, combine_attrs="drop_conflicts", compat="override", join="outer")
         merged = merged.drop_vars([c for c in merged.coords if c not in merged.dims])
         cells[key] = _fillable(merged)
     dataset = _stack(cells)

@@ -98,6 +98,9 @@ def test_statements_of_a_synthetic_study():
     ]
     assert claims["difference"].sizes == {"statement": 5, "seed": 5}
     assert bool(claims["holds"].sel(statement="wide BP is oriented above its null"))
+    for name, variable in claims.variables.items():
+        assert variable.attrs.get("units"), name
+        assert variable.attrs.get("long_name"), name
     text = load_recipe(f"{ANALYSIS}::claims_table")(claims)
     assert len(text.splitlines()) == 5
     assert text.splitlines()[0].startswith("narrow BP is more symmetric than wide BP: holds (")
