@@ -86,7 +86,10 @@ def dry_run(config: RunConfig, cache: Path | None = None) -> str:
             f"{'channels last' if arithmetic.channels_last else 'channels first'}, "
             f"{torch.get_num_threads()} threads",
             str(describe(network, optimiser)),
-            *(f"pathway on {name}: never fired (no error is asked for behind it)" for name in never),
+            *(
+                f"pathway on {name}: never fired (no error is asked for behind it)"
+                for name in never
+            ),
             f"memory: {_peak_memory(device):.0f} MiB at its peak",
             f"time: {step * 1e3:.1f} ms a step, about {step * training.num_steps / 60:.1f} min of "
             "training",

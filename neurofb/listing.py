@@ -54,7 +54,7 @@ def _recipes() -> str:
     return "\n".join(lines)
 
 
-def _public(package, title: str, classes: bool) -> str:  # noqa: ANN001
+def _public(package, title: str, classes: bool) -> str:
     lines = [title]
     for name in package.__all__:
         value = getattr(package, name)
