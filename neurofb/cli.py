@@ -120,6 +120,8 @@ def _add_output(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
+    from neurofb import labels
+    from neurofb.compact import compact
     from neurofb.plot import figure5, save_figure
     from neurofb.recipes import call_recipe
     from neurofb.study import Study, layer_dataset, run_study
@@ -139,6 +141,7 @@ def _demo(options: argparse.Namespace) -> None:
     )
     dataset = layer_dataset(tree, "retina_2")
     save_figure(figure5(dataset), options.out / "figure5.png", dataset)
+    labels.save(compact(tree), options.out / "study.nc")
     _print_medians(tree)
     print(f"figure: {options.out / 'figure5.png'}\ndataset: {options.out / 'study.zarr'}")
 

@@ -177,7 +177,7 @@ def save(result: xr.Dataset | xr.DataTree, path: str | os.PathLike[str]) -> Path
     partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
     try:
         if path.suffix == ".nc":
-            result.to_netcdf(partial, engine="h5netcdf")
+            result.to_netcdf(partial, engine="h5netcdf", encoding=_compressed(result))
         else:
             result.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
         _replace(partial, path)
@@ -225,6 +225,14 @@ def _git_commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip()
+
+
+def _compressed(result: xr.Dataset | xr.DataTree) -> dict[str, Any]:
+    """Return netCDF's encoding in which every array of numbers is compressed."""
+    if isinstance(result, xr.DataTree):
+        return {node.path: _compressed(node.to_dataset(inherit=False)) for node in result.subtree}
+    zlib = {"zlib": True, "complevel": 5, "shuffle": True}
+    return {name: zlib for name, v in result.data_vars.items() if v.ndim and v.dtype.kind in "fiu"}
 
 
 def _check_format(path: Path) -> None:
