@@ -12,7 +12,6 @@ from neurofb.feedback import (
     FactoredKolenPollack,
     KolenPollack,
     LowRank,
-    Normative,
     Oja,
     SvdRefresh,
 )
@@ -44,11 +43,11 @@ def figure5() -> Study:
 
 
 def attempts() -> Study:
-    """Why a statement does not hold: start, noise and learning rule changed, three seeds each.
+    """Why a statement does not hold: start, noise, regularisation, learning rule; three seeds.
 
     Every changed LDFA (rank 1) and dLDFA stands beside BP with the same change.
     """
-    local = _ldfa("P", "local") | _ldfa("Q", "local") | _ldfa("Q", "svd")
+    local = _ldfa("P", "local") | _ldfa("Q", "local")
     base = {
         "BP wide": _recipe("bp_wide"),
         **{name: config for name, config in local.items() if "r=1," in name},
@@ -57,13 +56,16 @@ def attempts() -> Study:
     }
     conditions = {f"{name}, start ×0.5": _network(c, init_scale=0.5) for name, c in base.items()}
     conditions |= {f"{name}, noise 0.6": _network(c, input_noise=0.6) for name, c in base.items()}
+    conditions |= {
+        f"{name}, decay ×3": _decay(base[name], 3.0)
+        for name in ("BP wide", "BP narrow", "dLDFA narrow")
+    }
     factored = FactoredKolenPollack()
     conditions |= {
         "LDFA r=1, kernel in P, Kolen-Pollack": _learning(base, "P, local", learning=factored),
         "LDFA r=1, kernel in P, local, SVD start": _learning(base, "P, local", start="svd"),
         "LDFA r=1, kernel in Q, Kolen-Pollack": _learning(base, "Q, local", learning=factored),
         "LDFA r=1, kernel in Q, local, SVD start": _learning(base, "Q, local", start="svd"),
-        "LDFA r=1, kernel in Q, normative": _learning(base, "Q, SVD", learning=Normative()),
         "dLDFA narrow, P fixed": _learning(base, "dLDFA", learning=KolenPollack()),
     }
     return Study(name="Figure 5: attempts", conditions=conditions, seeds=(0, 1, 2))
@@ -112,6 +114,12 @@ def _ldfa(spatial_factor: str, learning: str) -> dict[str, RunConfig]:
 def _network(config: RunConfig, **settings: float) -> RunConfig:
     """Return a run with settings of its network changed."""
     return replace(config, network=replace(config.network, **settings))
+
+
+def _decay(config: RunConfig, decay: float) -> RunConfig:
+    """Return a run with another weight decay."""
+    optimiser = replace(config.training.optimiser, weight_decay=decay)
+    return replace(config, training=replace(config.training, optimiser=optimiser))
 
 
 def _learning(base: dict[str, RunConfig], part: str, **settings: object) -> RunConfig:

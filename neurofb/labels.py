@@ -232,7 +232,9 @@ def _compressed(result: xr.Dataset | xr.DataTree) -> dict[str, Any]:
     if isinstance(result, xr.DataTree):
         return {node.path: _compressed(node.to_dataset(inherit=False)) for node in result.subtree}
     zlib = {"zlib": True, "complevel": 5, "shuffle": True}
-    return {name: zlib for name, v in result.data_vars.items() if v.ndim and v.dtype.kind in "fiu"}
+    return {
+        str(name): zlib for name, v in result.data_vars.items() if v.ndim and v.dtype.kind in "fiu"
+    }
 
 
 def _check_format(path: Path) -> None:

@@ -210,14 +210,18 @@ def gather(study: Study, folder: Path) -> xr.DataTree:
         config=json.dumps({name: json.loads(to_json(c)) for name, c in study.conditions.items()}),
         seed=study.seeds[0],
         device=next(iter(runs.values())).attrs["device"],
-        data_checksum=" ".join(
-            dict.fromkeys(str(result.attrs["data_checksum"]) for result in runs.values())
-        ),
+        data_checksum=_all_of("data_checksum", runs),
         cpu_seconds=float(np.sum(seconds)),
         references="arXiv:1901.00945 arXiv:2502.20580",
     )
+    root.attrs["git_commit_of_runs"] = _all_of("git_commit", runs)
     tree["/"] = root
     return xr.DataTree.from_dict(tree)
+
+
+def _all_of(name: str, runs: Mapping[tuple[str, int], xr.DataTree]) -> str:
+    """Return an attribute's different values over all runs."""
+    return " ".join(dict.fromkeys(str(result.attrs[name]) for result in runs.values()))
 
 
 def layer_dataset(tree: xr.DataTree, layer: str) -> xr.Dataset:
