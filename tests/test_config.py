@@ -161,7 +161,7 @@ def test_from_json_refuses_in_one_line(text):
 
 
 def test_a_string_is_no_tuple_of_layers():
-    with pytest.raises(ValueError, match=r"^feedback_layers: .*tuple.*given: 'vvs_1'"):
+    with pytest.raises(ValueError, match=r"^feedback_layers: .*array.*given: 'vvs_1'"):
         change(PLAIN, {"feedback_layers": "vvs_1"})
 
 

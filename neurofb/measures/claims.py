@@ -65,7 +65,7 @@ def rank_trend(values: xr.DataArray, ranks: xr.DataArray, statement: str) -> xr.
             trends.append(np.nan)
             continue
         tau: Any = kendalltau(ranks.values[finite], column[finite])
-        trends.append(-tau.statistic)
+        trends.append(0.0 - tau.statistic)
     return verdict(values["seed"].values, np.array(trends), statement)
 
 

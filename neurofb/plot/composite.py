@@ -147,6 +147,7 @@ def _column_medians(dataset: xr.Dataset) -> list[str]:
                 if band is None
                 else band.median
             )
+            short = short.replace("symmetry", "sym.")  # columns are narrow
             lines.append(f"{short} {value:.2f}" if np.isfinite(value) else f"{short} –")
         if index >= 0:
             lines.append(count_text(dataset.isel(condition=index)))

@@ -46,8 +46,9 @@ def receptive_field_montage(
     >>> len(receptive_field_montage(example_study(num_seeds=2)).axes)
     12
     """
-    missing = {"condition": [""], "seed": [0]}.items()
-    dataset = dataset.expand_dims({dim: v for dim, v in missing if dim not in dataset.dims})
+    for dim, only in {"condition": "", "seed": 0}.items():  # one run has neither
+        if dim not in dataset.dims:
+            dataset = dataset.expand_dims(dim if dim in dataset.coords else {dim: [only]})
     require(dataset, "receptive_field", "status", sort_by, dims=("condition", "seed", "unit"))
     if num_units < 1:
         raise ValueError(f"num_units={num_units} must be at least 1")

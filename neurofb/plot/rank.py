@@ -110,6 +110,8 @@ def draw_against_rank(axes: Axes, dataset: xr.Dataset, measure: str) -> None:
             cross = axes.plot(at[index], 0.02, "x", color=colour, gid="no unit counts")
             cross[0].set_transform(axes.get_xaxis_transform())
     axes.set_xticks(*_ticks(dataset, places))
+    for label in axes.get_xticklabels()[-len(side) :] if side else []:
+        label.set_fontsize("x-small")  # names are wider than ranks
     axes.set_xlim(at.min() - 0.6, at.max() + 0.7)
     if places.ranked and side:
         edge = at[places.ranked].max() + _GAP / 2
@@ -184,7 +186,7 @@ def condition_places(dataset: xr.Dataset) -> Places:
     for number, members in enumerate(series.values()):
         at[members] += 0.2 * (number - (len(series) - 1) / 2)
     right = at[low + full].max() + _GAP if low + full else 0.0
-    at[side] = right + 1.5 * np.arange(len(side))
+    at[side] = right + 1.8 * np.arange(len(side))
     names = [str(name) for name in dataset["condition"].values]
     return Places(names=names, at=at, series=series, full=full, side=side)
 

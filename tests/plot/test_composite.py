@@ -29,7 +29,7 @@ def test_untrained_column_shows_the_fields_before_training(study: xr.Dataset) ->
 def test_columns_carry_their_medians_and_counts(study: xr.Dataset) -> None:
     study["rotational_symmetry"][1] = [[0.25] * 8, [0.35] * 8]
     lines = figure5(study).axes[7 + 2].get_xlabel().splitlines()
-    assert lines[0] == "symmetry 0.30"
+    assert lines[0] == "sym. 0.30"
     assert lines[2] == "10/16 count"
 
 
@@ -53,7 +53,7 @@ def test_seed_without_measurable_units_is_not_counted(failed: xr.Dataset) -> Non
 def test_all_units_unmeasured_draws_a_dash(failed: xr.Dataset) -> None:
     one = failed.sel(condition=["LDFA r=2"], seed=[1])
     figure = figure5(one)
-    assert figure.axes[1].get_xlabel() == "symmetry –\ngOSI –\n0/8 count"
+    assert figure.axes[1].get_xlabel() == "sym. –\ngOSI –\n0/8 count"
     assert figure.axes[2].get_title(loc="right") == ""
 
 

@@ -109,8 +109,16 @@ def test_bad_arguments_are_named(study: xr.Dataset) -> None:
         receptive_field_montage(study, seeds=[])
     with pytest.raises(ValueError, match="num_units=0 must be at least 1"):
         receptive_field_montage(study, num_units=0)
-    with pytest.raises(ValueError, match="no dim 'seed'"):
-        receptive_field_montage(study.isel(seed=0))
+    with pytest.raises(ValueError, match="no dim 'unit'"):
+        receptive_field_montage(study.isel(unit=0))
     study["status"][0, 0, 0] = "asleep"
     with pytest.raises(ValueError, match="status='asleep' is unknown; allowed: ok, "):
         receptive_field_montage(study)
+
+
+def test_one_run_is_drawn_without_condition_and_seed(study: xr.Dataset) -> None:
+    one = study.isel(condition=0, seed=0)
+    for run in (one, one.drop_vars(["condition", "seed"])):
+        figure = receptive_field_montage(run, num_units=4)
+        assert len(figure.axes) == 1
+        assert figure.axes[0].get_xlabel() == "5/8 count"
