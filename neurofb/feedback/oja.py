@@ -70,6 +70,10 @@ class Oja(Learning):
         return grad_q, kolen_pollack(signals, "P")
 
 
+#: rows of the error that are squared at a time
+ROWS_AT_ONCE = 128
+
+
 def oja_gradient(
     error: Float[Tensor, "row channel"],
     components: Float[Tensor, "row component"],
@@ -113,7 +117,7 @@ def oja_gradient(
         components = components.reshape(rows, groups, rank).transpose(0, 1)
         cross = grouped(components.mT, error).mT.to(wide) / rows
         inner = grouped(components.mT, components).to(wide) / rows
-        moment = _mean(error * error).to(wide) if normalise else cross
+        moment = _mean_square(error).to(wide) if normalise else cross
     if normalise:
         mean = _mean(error).to(wide)
         mean_component = grouped(mean[:, None], v)
@@ -125,6 +129,14 @@ def oja_gradient(
         scale = (moment - mean**2).max().maximum(floor).clamp(min=1e-30)
         cross, inner = cross / scale, inner / scale
     return (grouped(v, inner) - cross).to(basis.dtype)
+
+
+def _mean_square(x: Float[Tensor, "group row n"]) -> Float[Tensor, "group n"]:
+    """Return the mean square over rows, some rows at a time: no second copy of the error."""
+    parts = x.split(ROWS_AT_ONCE, dim=1)
+    total = sum(_mean(part * part) * part.shape[1] for part in parts)
+    assert isinstance(total, Tensor)
+    return total / x.shape[1]
 
 
 def _mean(x: Float[Tensor, "group row n"]) -> Float[Tensor, "group n"]:
