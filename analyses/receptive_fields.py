@@ -6,8 +6,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from neurofb import labels, plot
+from neurofb.gather import layer_dataset
 from neurofb.measures import contrast, population_medians, rank_trend
-from neurofb.study import layer_dataset
 
 SYMMETRY, ORIENTATION = "rotational_symmetry", "orientation_selectivity"
 

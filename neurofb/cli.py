@@ -122,9 +122,10 @@ def _add_output(parser: argparse.ArgumentParser, required: bool = True) -> None:
 def _demo(options: argparse.Namespace) -> None:
     from neurofb import labels
     from neurofb.compact import compact
+    from neurofb.gather import layer_dataset
     from neurofb.plot import figure5, save_figure
     from neurofb.recipes import call_recipe
-    from neurofb.study import Study, layer_dataset, run_study
+    from neurofb.study import Study, run_study
 
     study = call_recipe(f"{_recipes_folder('models') / 'figure5.py'}::{options.preset}")
     if not isinstance(study, Study):
@@ -209,8 +210,8 @@ def _analyse(options: argparse.Namespace) -> None:
 
 def _figure(options: argparse.Namespace) -> None:
     from neurofb import labels, plot
+    from neurofb.gather import layer_dataset
     from neurofb.listing import FIGURES
-    from neurofb.study import layer_dataset
 
     if options.figure not in FIGURES:
         raise ValueError(f"figure {options.figure!r} is not one of {', '.join(FIGURES)}")
@@ -251,8 +252,8 @@ def _cache() -> Path:
 
 
 def _print_medians(tree) -> None:
+    from neurofb.gather import layer_dataset
     from neurofb.measures import population_medians
-    from neurofb.study import layer_dataset
 
     layer = next(iter(tree.children))
     print(population_medians(layer_dataset(tree, layer)).to_dataframe().round(2).to_string())

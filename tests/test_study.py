@@ -13,9 +13,10 @@ import pytest
 
 from neurofb import labels
 from neurofb.config import Measurement, RunConfig, replace
+from neurofb.gather import layer_dataset
 from neurofb.recipes import call_recipe
 from neurofb.run import run
-from neurofb.study import Study, layer_dataset, run_folder, run_study
+from neurofb.study import Study, run_folder, run_study
 
 RECIPES = Path(__file__).with_name("tiny_recipes.py")
 

@@ -2,15 +2,12 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from neurofb.feedback.learning import Learning, Signals, kolen_pollack
-
-if TYPE_CHECKING:
-    from neurofb.feedback.low_rank import LowRankPathway
+from neurofb.feedback.learning import Learning, Matrices, Signals, kolen_pollack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +45,7 @@ class FactoredKolenPollack(Learning):
         if not self.norm_limit > 0:
             raise ValueError(f"norm_limit={self.norm_limit} must be positive")
 
-    def prepare(self, pathway: "LowRankPathway", weight: Tensor | None) -> None:
+    def prepare(self, pathway: Matrices, weight: Tensor | None) -> None:
         """Scale Q and P back if their norms have run away; warn the first time it is seen."""
         q, p = pathway.Q, pathway.P
         reference = pathway.start_norm

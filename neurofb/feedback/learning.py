@@ -6,14 +6,30 @@ training work as for weights. One rule a file; the rules never look at the loss.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from neurofb.feedback.factors import Factors, grouped
 
-if TYPE_CHECKING:
-    from neurofb.feedback.low_rank import LowRankPathway
+
+@runtime_checkable
+class Matrices(Protocol):
+    """What a rule may see of its pathway before the error goes through: Q, P and their history."""
+
+    Q: Tensor
+    P: Tensor
+    rank: int
+    factors: Factors
+    fired: int
+    layer_name: str
+    start_norm: Tensor
+    held: Tensor
+    warned: bool
+
+    def set_matrices(self, q: Tensor, p: Tensor) -> None:
+        """Overwrite Q and P in place."""
+        ...
 
 
 class Signals(NamedTuple):
@@ -44,7 +60,7 @@ class Learning:
     #: the factors that receive pseudo-gradients (parameters); the others are buffers
     learns: ClassVar[tuple[str, ...]] = ("Q", "P")
 
-    def prepare(self, pathway: "LowRankPathway", weight: Tensor | None) -> None:
+    def prepare(self, pathway: Matrices, weight: Tensor | None) -> None:
         """Act on the matrices before the error goes through them (default: nothing)."""
 
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:

@@ -1,15 +1,12 @@
 """SVD refresh: Q P is reset to the best rank-r approximation of the weight every n steps."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from neurofb.feedback.factors import truncated_svd
-from neurofb.feedback.learning import Learning, Signals
-
-if TYPE_CHECKING:
-    from neurofb.feedback.low_rank import LowRankPathway
+from neurofb.feedback.learning import Learning, Matrices, Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,7 @@ class SvdRefresh(Learning):
         if self.every < 1:
             raise ValueError(f"every={self.every} must be at least 1 backward pass")
 
-    def prepare(self, pathway: "LowRankPathway", weight: Tensor | None) -> None:
+    def prepare(self, pathway: Matrices, weight: Tensor | None) -> None:
         """Refresh the matrices if it is time."""
         assert weight is not None, "refused by the pathway when it is built"
         if pathway.fired % self.every == 0:
