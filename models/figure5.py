@@ -43,7 +43,7 @@ def figure5() -> Study:
 
 
 def attempts() -> Study:
-    """Why a statement does not hold: start, noise, regularisation, learning rule; three seeds.
+    """Why a statement does not hold: start, noise, regularisation, learning rule; two seeds.
 
     Every changed LDFA (rank 1) and dLDFA stands beside BP with the same change.
     """
@@ -68,7 +68,18 @@ def attempts() -> Study:
         "LDFA r=1, kernel in Q, local, SVD start": _learning(base, "Q, local", start="svd"),
         "dLDFA narrow, P fixed": _learning(base, "dLDFA", learning=KolenPollack()),
     }
-    return Study(name="Figure 5: attempts", conditions=conditions, seeds=(0, 1, 2))
+    return Study(name="Figure 5: attempts", conditions=conditions, seeds=(0, 1))
+
+
+def direct_control() -> Study:
+    """dLDFA with P fixed, so that Q alone learns: error of 64 hidden units against 10 outputs."""
+    learning = KolenPollack()
+    conditions = {"BP narrow": _recipe("bp_bottleneck")}
+    for label, rank, source in (("64-d", 64, "hidden"), ("10-d", 10, "readout")):
+        config = _recipe("dldfa", rank=rank, source=source)
+        feedback = replace(config.feedback, learning=learning)
+        conditions[f"dLDFA {label}, P fixed"] = replace(config, feedback=feedback)
+    return Study(name="Figure 5d: P fixed", conditions=conditions, seeds=(0, 1, 2, 3, 4))
 
 
 def natural_patches() -> Study:
