@@ -72,7 +72,7 @@ def attempts() -> Study:
 
 
 def direct_control() -> Study:
-    """dLDFA with P fixed, so that Q alone learns: error of 64 hidden units against 10 outputs."""
+    """Direct error (dLDFA) with P fixed, Q alone learns: 64 hidden units against 10 outputs."""
     learning = KolenPollack()
     conditions = {"BP narrow": _recipe("bp_bottleneck")}
     for label, rank, source in (("64-d", 64, "hidden"), ("10-d", 10, "readout")):
