@@ -11,12 +11,12 @@ from neurofb.training import Exponential, InverseTime, Optimiser, TrainingConfig
 
 
 def bp_wide() -> RunConfig:
-    """Backpropagation, retina as wide as the cortex (32 output channels): oriented fields."""
+    """Backpropagation, retina as wide as the cortex (32 output channels): oriented fields expected."""
     return RunConfig(name="BP wide", network=RetinaVVSConfig(bottleneck=32))
 
 
 def bp_bottleneck(bottleneck: int = 4) -> RunConfig:
-    """Backpropagation, narrow retinal output: centre-surround fields (Lindsey et al. 2019)."""
+    """Backpropagation, narrow retinal output: centre-surround expected (Lindsey et al. 2019)."""
     return RunConfig(name="BP narrow", network=RetinaVVSConfig(bottleneck=bottleneck))
 
 
