@@ -11,7 +11,7 @@ from neurofb.training import Exponential, InverseTime, Optimiser, TrainingConfig
 
 
 def bp_wide() -> RunConfig:
-    """Backpropagation, retina as wide as the cortex (32 output channels): oriented fields expected."""
+    """Backpropagation, retina as wide as the cortex (32 outputs): oriented fields expected."""
     return RunConfig(name="BP wide", network=RetinaVVSConfig(bottleneck=32))
 
 
