@@ -17,6 +17,8 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     dataset = layer_dataset(study, "retina_2")
     medians = population_medians(dataset)
     claims = statements(medians)
+    if "retina_1" in study.children:
+        claims = xr.concat([claims, *_first_layer(study)], "statement", combine_attrs="override")
     print(table(medians), claims_table(claims), sep="\n\n")
     figures = {
         "figure5": plot.figure5(dataset),
@@ -52,7 +54,9 @@ def statements(medians: xr.Dataset) -> xr.Dataset:
             )
         )
         share = wide["num_counted"] / wide["num_units"]
-        found.append(contrast(share, 0 * share + 0.5, "most units of wide BP have moved"))
+        found.append(
+            contrast(share, 0 * share + 0.5, "most units of wide BP count (moved and alive)")
+        )
     for family in dict.fromkeys(_family(name) for name in medians["condition"].values):
         if family is None or "BP wide" not in have:
             continue
@@ -82,6 +86,21 @@ def statements(medians: xr.Dataset) -> xr.Dataset:
     texts = [claim.attrs.pop("statement") for claim in found]
     claims = xr.concat(found, "statement", combine_attrs="drop_conflicts")
     return claims.assign_coords(statement=labels.variable("statement", texts, "1", "statement"))
+
+
+def _first_layer(study: xr.DataTree) -> list[xr.Dataset]:
+    """Return a verdict on the retina's first layer for each direct condition."""
+    medians = population_medians(layer_dataset(study, "retina_1"))[ORIENTATION]
+    names = [str(n) for n in medians["condition"].values]
+    return [
+        contrast(
+            medians.sel(condition=name),
+            medians.sel(condition="BP narrow"),
+            f"{name} is more oriented than narrow BP in retina_1",
+        ).assign_coords(statement=f"{name} is more oriented than narrow BP in retina_1")
+        for name in names
+        if name.startswith("dLDFA") and "BP narrow" in names
+    ]
 
 
 def table(medians: xr.Dataset) -> str:

@@ -141,7 +141,7 @@ def _learning(base: dict[str, RunConfig], part: str, **settings: object) -> RunC
 
 def _on(data: NaturalPatches | FashionMNIST, title: str, num_steps: int) -> Study:
     """Return the four conditions on other images."""
-    num_classes = 15 if isinstance(data, NaturalPatches) else 10
+    num_classes = len(data.photographs) if isinstance(data, NaturalPatches) else 10
     conditions = {}
     for label, config in _conditions().items():
         training = replace(config.training, num_steps=num_steps)

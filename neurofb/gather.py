@@ -61,6 +61,8 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
         references="arXiv:1901.00945 arXiv:2502.20580",
     )
     root.attrs["git_commit_of_runs"] = _all_of("git_commit", runs)
+    root.attrs["threads"] = _all_of("threads", runs)
+    root.attrs["seeds"] = " ".join(dict.fromkeys(str(seed) for _, seed in runs))
     tree["/"] = root
     return xr.DataTree.from_dict(tree)
 

@@ -210,9 +210,17 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
             # xarray leaves out an array whose metadata is damaged, with no more than a warning
             warnings.filterwarnings("error", message="Object at .* is not recognized")
             with xr.open_datatree(source, **engines[path.suffix]) as tree:
-                return tree.load()
+                return tree.load().map_over_datasets(_text_as_objects)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, UserWarning) as error:
         raise ValueError(f"path={str(path)!r} is not a readable result: {error}") from error
+
+
+def _text_as_objects(dataset: xr.Dataset) -> xr.Dataset:
+    """Bring text to objects, whatever a format made of it, so that it can be written again."""
+    text = {name: v for name, v in dataset.variables.items() if v.dtype.kind in "UT"}
+    return dataset.assign_coords(
+        {name: v.astype(object) for name, v in text.items() if name in dataset.coords}
+    ).assign({name: v.astype(object) for name, v in text.items() if name in dataset.data_vars})
 
 
 def _git_commit() -> str:

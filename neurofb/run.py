@@ -263,11 +263,11 @@ def characterise(
     tree = {}
     for key, rf in fields.items():
         reference = None if key else untrained
-        shape = shape_measures(rf, reference=reference, fits=measure.fits, bars=not key)
+        shape = shape_measures(rf, reference=reference, fits=measure.fits)
         table = rf[["receptive_field"]].merge(shape)
         if not key:
             table = table.merge(rf[["alive", "active_fraction"]])
-            silent = (table["alive"] == 0) & (table["status"] == "ok")
+            silent = (table["alive"] == 0) & table["status"].isin(["ok", "truncated"])
             table["status"] = table["status"].where(~silent, "silent")
             table["counted"] = counted_units(table)
         tree[f"/receptive_field/{layer}{key}"] = table

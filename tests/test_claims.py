@@ -46,8 +46,9 @@ def test_verdict_counts_seeds(differences, holds, agreeing):
 
 def test_contrast_pairs_by_the_seeds_label():
     found = contrast(seeds([5.0, 6.0, 7.0], first=1), seeds([9.0, 1.0, 2.0, 3.0]), "more")
-    np.testing.assert_array_equal(found.seed, [1, 2, 3])
-    np.testing.assert_array_equal(found.difference, [4.0, 4.0, 4.0])
+    np.testing.assert_array_equal(found.seed, [0, 1, 2, 3])
+    np.testing.assert_array_equal(found.difference, [NAN, 4.0, 4.0, 4.0])
+    assert not found.holds  # a seed that one condition lacks counts against
     assert found.attrs["statement"] == "more"
     missing = contrast(seeds([1.0, NAN]), seeds([0.0, 0.0]), "more")
     assert not missing.holds
@@ -92,7 +93,7 @@ def test_statements_of_a_synthetic_study():
     assert claims["statement"].values.tolist() == [
         "narrow BP is more symmetric than wide BP",
         "wide BP is oriented above its null",
-        "most units of wide BP have moved",
+        "most units of wide BP count (moved and alive)",
         "symmetry rises as the LDFA rank falls",
         "dLDFA narrow is less symmetric than narrow BP",
     ]
@@ -111,3 +112,8 @@ def test_statements_without_any_condition_that_is_compared():
     study["dc_ratio"] = study["rotational_symmetry"] * 0
     with pytest.raises(ValueError, match="none of the statements"):
         load_recipe(f"{ANALYSIS}::statements")(population_medians(study))
+
+
+@pytest.mark.parametrize("num_seeds", [0, 1])
+def test_nothing_holds_on_fewer_than_two_seeds(num_seeds):
+    assert not verdict(np.arange(num_seeds), np.ones(num_seeds), "more").holds

@@ -27,8 +27,8 @@ class Oja(Learning):
     Neither reads W. For a convolution Oja learns the 1×1 factor. That is P, driven by the error at
     the layer's output, if the kernel sits in Q. If the kernel sits in P, the 1×1 factor is Q; it is
     driven by the error that arrives at the layer's input and passes its rectifier, g·(h ≠ 0), and
-    P learns by dP = −(Qᵀ h) δᵀ. (Without a rectifier g never leaves the span of Q, and Q keeps its
-    span.) The last form is ours, not the authors'.
+    P learns by dP = −(Qᵀ h) δᵀ. (Without a rectifier, or with noise added behind it, g never leaves
+    the span of Q, and Q keeps its span.) The last form is ours, not the authors'.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ def contrast(first: xr.DataArray, second: xr.DataArray, statement: str) -> xr.Da
     >>> bool(contrast(a, b, "a is larger").holds)
     True
     """
-    first, second = xr.align(first, second, join="inner")
+    first, second = xr.align(first, second, join="outer")
     return verdict(first["seed"].values, (first - second).values, statement)
 
 
@@ -70,7 +70,7 @@ def rank_trend(values: xr.DataArray, ranks: xr.DataArray, statement: str) -> xr.
 
 
 def verdict(seeds: np.ndarray, differences: np.ndarray, statement: str) -> xr.Dataset:
-    """Count the seeds that agree; the statement holds if all agree, or all but one of five or more.
+    """Count the seeds that agree: all (two at least) must, or all but one of five or more.
 
     Seeds without a value count against the statement. With five seeds four agreeing is weak
     evidence (one-sided sign test p = 0.19, five: p = 0.03), so the differences are returned too.
@@ -87,7 +87,8 @@ def verdict(seeds: np.ndarray, differences: np.ndarray, statement: str) -> xr.Da
     2.0
     """
     agreeing, num_seeds = int((differences > 0).sum()), len(seeds)
-    holds = agreeing == num_seeds or (num_seeds >= 5 and agreeing >= num_seeds - 1)
+    needed = num_seeds - 1 if num_seeds >= 5 else max(num_seeds, 2)
+    holds = agreeing >= needed
     middle = np.nanmedian(differences) if np.isfinite(differences).any() else np.nan
     one = labels.variable
     return xr.Dataset(
