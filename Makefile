@@ -1,4 +1,4 @@
-# make demo: the four conditions of the figure, about five minutes on two cores.
+# make demo: the six conditions of the figure, about five minutes on two cores.
 # make test: the quick tests. Both create .venv on first use; nothing else needs to be set up.
 PYTHON ?= python3
 BIN := .venv/bin

@@ -1,10 +1,14 @@
 """The command line: a thin door to runs, studies, analyses and figures."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
+
+# Threads that wait should sleep: on a busy machine small networks spend their time spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, later
 
 #: command -> example, as `--help` shows it
 EXAMPLES = {
@@ -62,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
-    demo = _command(commands, "demo", _demo, "run the four conditions of the figure and draw it")
+    demo = _command(commands, "demo", _demo, "run the six conditions of the figure and draw it")
     demo.add_argument(
         "--preset", default="demo", help="a study of models/figure5.py (default: demo)"
     )

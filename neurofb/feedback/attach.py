@@ -65,6 +65,8 @@ def attach(
     >>> net[2].pathway.Q.shape, net[2].pathway.P.shape
     (torch.Size([16, 2]), torch.Size([2, 4]))
     """
+    if not isinstance(pathways, Mapping):
+        raise ValueError(f"pathways={pathways!r} must map layer names to pathways")
     calls = {} if example_input is None else trace(network, example_input)
     chosen = _choose(network, pathways, calls)
     sources = {spec.source for spec in chosen.values() if isinstance(spec, Direct)}

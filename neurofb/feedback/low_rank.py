@@ -149,8 +149,8 @@ class LowRankPathway(Pathway):
 
 def check_rank(rank: int) -> None:
     """Refuse a rank below 1."""
-    if rank < 1:
-        raise ValueError(f"rank={rank} must be at least 1")
+    if not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"rank={rank!r} must be at least 1, and an integer")
 
 
 def allowed_rank(name: str, rank: int, largest: int, clip: bool) -> int:
