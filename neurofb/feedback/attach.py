@@ -76,12 +76,11 @@ def attach(
     built: dict[str, Pathway] = {}
     for name, spec in chosen.items():
         layer = network.get_submodule(name)
-        generator = torch.Generator().manual_seed(_mix(seed, name))
-        built[name] = spec.build(Site(name, layer, stage_of(layer), generator, calls))
+        built[name] = spec.build(Site(name, layer, stage_of(layer), _mix(seed, name), calls))
     for name in sorted(sources - set(chosen)):
         layer = network.get_submodule(name)
         if not isinstance(layer, FeedbackLayer):
-            built[name] = Exact().build(Site(name, layer, stage_of(layer), torch.Generator(), {}))
+            built[name] = Exact().build(Site(name, layer, stage_of(layer), 0, {}))
     for name, pathway in built.items():
         _put(network.get_submodule(name), pathway)
     for pathway in built.values():

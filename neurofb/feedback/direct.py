@@ -138,6 +138,7 @@ class DirectPathway(LowRankPathway):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.box: Box | None = None
         self._open: list[weakref.ref[Box]] = []
 
     def open_box(self) -> Box:
@@ -166,10 +167,10 @@ class DirectPathway(LowRankPathway):
         delta: Tensor,
         weight: Tensor | None,
         stage: Stage,
-        box: Box | None,
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Q P e in the shape of h, and the pseudo-gradients of Q and P."""
+        box, self.box = self.box, None
         if box is None or box.delta is None:
             raise ValueError(
                 f"layer {self.layer_name!r}: no error came from source {self.source!r} in this "
@@ -178,7 +179,7 @@ class DirectPathway(LowRankPathway):
             )
         error, box.delta = box.delta.to(delta.dtype), None
         if isinstance(self.factors, ConvolutionFactors):
-            return super().backward(h, error, None, stage, None)
+            return super().backward(h, error, None, stage)
         sizes = h[0].numel(), error[0].numel()
         if sizes != (self.factors.n_in, self.factors.n_out):
             raise ValueError(
@@ -186,7 +187,7 @@ class DirectPathway(LowRankPathway):
                 f"{self.source!r} a sample, but attached for {self.factors.n_in} and "
                 f"{self.factors.n_out}"
             )
-        g, learned = super().backward(h.flatten(1), error.flatten(1), None, stage, None)
+        g, learned = super().backward(h.flatten(1), error.flatten(1), None, stage)
         return g.reshape(h.shape), learned
 
     def __getstate__(self) -> dict[str, Any]:

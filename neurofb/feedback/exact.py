@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from neurofb.feedback.pathway import Box, Pathway, Site
+from neurofb.feedback.pathway import Pathway, Site
 from neurofb.feedback.stage import Stage
 
 
@@ -40,7 +40,6 @@ class ExactPathway(Pathway):
         delta: Tensor,
         weight: Tensor,
         stage: Stage,
-        box: Box | None,
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Wᵀ δ."""

@@ -52,7 +52,8 @@ class _ThroughPathway(torch.autograd.Function):
         error, learned = None, (None,) * ctx.num_learned
         grad_weight, grad_bias = ctx.stage.gradients(h, delta, weight, needs_weight, needs_bias)
         if needs_error:
-            error, learned = ctx.pathway.backward(h, delta, weight, ctx.stage, ctx.box, grad_weight)
+            ctx.pathway.box = ctx.box
+            error, learned = ctx.pathway.backward(h, delta, weight, ctx.stage, grad_weight)
             ctx.pathway.fired += 1
         return error, grad_weight, grad_bias, None, None, None, None, *learned
 

@@ -14,7 +14,7 @@ from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.learning import Learning, Signals
 from neurofb.feedback.normative import Normative
 from neurofb.feedback.oja import Oja
-from neurofb.feedback.pathway import Box, Pathway, Site, uniform
+from neurofb.feedback.pathway import Pathway, Site, uniform
 from neurofb.feedback.stage import Dense, Stage
 from neurofb.feedback.svd_refresh import SvdRefresh
 
@@ -130,7 +130,6 @@ class LowRankPathway(Pathway):
         delta: Tensor,
         weight: Tensor | None,
         stage: Stage,
-        box: Box | None,
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Q P δ and the learning rule's pseudo-gradients of Q and P."""

@@ -14,14 +14,20 @@ from neurofb.feedback.trace import Call
 class Site:
     """Where a pathway is put: a layer, its forward map, a generator of its own, what was traced.
 
-    `calls` is empty when no example input was given to `attach`.
+    `seed` depends on the seed given to `attach` and on the name; `calls` is empty when no example
+    input was given.
     """
 
     name: str
     layer: nn.Module
     stage: Stage
-    generator: torch.Generator
+    seed: int
     calls: Mapping[str, Call]
+
+    @property
+    def generator(self) -> torch.Generator:
+        """A new generator, the same at every call: for the start of the matrices."""
+        return torch.Generator().manual_seed(self.seed)
 
     @property
     def weight(self) -> Tensor:
@@ -54,7 +60,6 @@ class Pathway(nn.Module):
         delta: Tensor,
         weight: Tensor,
         stage: Stage,
-        box: "Box | None",
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return the error at the layer's input and a pseudo-gradient for each of `learned`.
@@ -67,8 +72,6 @@ class Pathway(nn.Module):
             The error at the layer's output (its pre-activation).
         weight, stage
             The forward map.
-        box
-            Where a direct pathway finds its source's error.
         grad_weight
             δ hᵀ, the weight's own gradient, if it was asked for: rules whose synapses see the same
             h and δ learn from it instead of forming the product again.

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from neurofb.feedback.pathway import Box, Pathway, Site, uniform
+from neurofb.feedback.pathway import Pathway, Site, uniform
 from neurofb.feedback.stage import Stage
 
 
@@ -47,7 +47,6 @@ class RandomPathway(Pathway):
         delta: Tensor,
         weight: Tensor,
         stage: Stage,
-        box: Box | None,
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Bᵀ δ: B is kept in the layout of W."""
