@@ -3,6 +3,7 @@
 from neurofb.measures.alive import response_to_images
 from neurofb.measures.bars import bar_orientedness
 from neurofb.measures.claims import contrast, rank_trend, verdict
+from neurofb.measures.effective_rank import effective_rank
 from neurofb.measures.fits import fit_dog, fit_gabor
 from neurofb.measures.grating_tuning import grating_tuning
 from neurofb.measures.nulls import spectrum_matched_noise
@@ -15,6 +16,7 @@ __all__ = [
     "bar_orientedness",
     "contrast",
     "counted_units",
+    "effective_rank",
     "fit_dog",
     "fit_gabor",
     "gaussian_probes",
