@@ -6,18 +6,18 @@ import json
 import math
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, TypeAdapter, ValidationError, with_config
 
 from neurofb.data import DataSource, ShapesOnLeaves
-from neurofb.feedback import Direct, Exact, LowRank, Random
+from neurofb.feedback import Exact, PathwaySpec
 from neurofb.networks import RetinaVVSConfig
 from neurofb.training import TrainingConfig
 
 #: The settings of a pathway, told apart by their field `rule`.
-Feedback = Annotated[Exact | Random | LowRank | Direct, Discriminator("rule")]
+Feedback = Annotated[PathwaySpec, Discriminator("rule")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class Measurement:
     Parameters
     ----------
     layers
-        Layers whose receptive fields are mapped; the first is the one that figures show.
+        Layers whose receptive fields are mapped; the first is the one that figures show. None are
+        mapped with ``()``: for a network without receptive fields, or where only accuracy counts.
     num_probes, probe_std
         Low-contrast noise images over which the gradient is averaged, and their standard deviation
         (in the units of the images).
@@ -35,6 +36,16 @@ class Measurement:
         Whether DoG and Gabor functions are fitted (the slowest measure).
     num_images
         Validation images on which a unit's activity decides whether it is alive.
+    alignment_images
+        Number of training images (the first ones, always the same) on which each layer's gradient
+        is compared with backpropagation's (`neurofb.measures.alignment`) after the numbers of
+        updates in ``training.snapshot_steps``, or at start and end where these are empty; 0
+        measures none.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
 
     Examples
     --------
@@ -47,10 +58,11 @@ class Measurement:
     probe_std: float = 0.3
     fits: bool = True
     num_images: int = 500
+    alignment_images: int = 0
 
     def __post_init__(self) -> None:
-        if not self.layers:
-            raise ValueError("layers=() must name at least one layer")
+        if self.alignment_images < 0:
+            raise ValueError(f"alignment_images={self.alignment_images} must be at least 0")
         for name in ("num_probes", "num_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -72,6 +84,9 @@ class RunConfig:
     feedback, feedback_layers
         The pathway, and the layers (names or patterns) that carry it; all others keep
         backpropagation. The pathway on ``vvs_1`` brings the error to the retina's output.
+    feedback_overrides
+        Name or pattern → pathway of the layers it matches, among `feedback_layers` or beyond; the
+        first pattern that matches a layer counts. `Exact` gives the layer back to backpropagation.
     seed
         Determines the start of weights and feedback, the order of images, augmentation and noise;
         below 2³². The data have a seed of their own.
@@ -89,6 +104,7 @@ class RunConfig:
     network: RetinaVVSConfig = RetinaVVSConfig()
     feedback: Feedback = Exact()
     feedback_layers: tuple[str, ...] = ()
+    feedback_overrides: Mapping[str, Feedback] = field(default_factory=dict)
     training: TrainingConfig = TrainingConfig()
     measurement: Measurement = Measurement()
     seed: int = 0
@@ -101,6 +117,12 @@ class RunConfig:
             raise ValueError(
                 f"feedback_layers={self.feedback_layers!r} must be a tuple of names, "
                 f"({self.feedback_layers!r},)"
+            )
+        steps, measure = self.training.snapshot_steps, self.measurement
+        if steps and not measure.layers and not measure.alignment_images:
+            raise ValueError(
+                f"training.snapshot_steps={steps} would hold nothing: measurement.layers=() and "
+                "measurement.alignment_images=0"
             )
 
 

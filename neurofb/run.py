@@ -1,20 +1,17 @@
 """One run: data, network, pathways, training, measures, and their nulls, as one labelled tree."""
 
-import fnmatch
 import json
-import shutil
 import time
 from pathlib import Path
-from typing import Any
 
-import torch
 import xarray as xr
 from torch import nn
 
 from neurofb import labels
-from neurofb.config import Measurement, RunConfig, difference, from_json, to_json
+from neurofb.build import build, check_fired, load_network
+from neurofb.claim import CONFIG, RESULT, claim, discard
+from neurofb.config import Measurement, RunConfig, to_json
 from neurofb.data import ImageSplits
-from neurofb.feedback import attach, feedback_layers, fired
 from neurofb.measures import (
     counted_units,
     receptive_field,
@@ -23,9 +20,17 @@ from neurofb.measures import (
     spectrum_matched_noise,
 )
 from neurofb.training import evaluate, train
-from neurofb.training.checkpoint import FILE_NAME, load_checkpoint
 
-RESULT, CONFIG = "result.zarr", "config.json"
+__all__ = [
+    "CONFIG",
+    "RESULT",
+    "build",
+    "characterise",
+    "discard",
+    "load_network",
+    "map_layer",
+    "run",
+]
 
 
 def run(
@@ -76,7 +81,7 @@ def run(
     ['receptive_field', 'training']
     """
     if folder is not None:
-        done = _claim(Path(folder), config, resume, overwrite)
+        done = claim(Path(folder), config, resume, overwrite)
         if done is not None:
             return done
     wall, cpu = time.perf_counter(), time.process_time()
@@ -93,10 +98,12 @@ def run(
         folder=folder,
         resume=resume,
         progress=progress,
-        snapshot=lambda net: map_layer(net, measure.layers[0], measure, data, seed),
+        snapshot=(lambda net: map_layer(net, measure.layers[0], measure, data, seed))
+        if measure.layers
+        else None,
         identity={"run": json.loads(to_json(config))},
     )
-    _check_fired(network)
+    check_fired(network, data.train.images[:2])
     test = evaluate(network, data.test, arithmetic=result.arithmetic)
     tree = {"/training": result.history}
     if result.snapshots is not None:
@@ -124,94 +131,6 @@ def run(
     if folder is not None:
         labels.save(whole, Path(folder) / RESULT)
     return whole
-
-
-def build(config: RunConfig, data: ImageSplits) -> nn.Module:
-    """Make the network of a run, with its pathways attached.
-
-    Raises
-    ------
-    ValueError
-        If the network's settings do not fit the data, the pathway not the layers, or if a pathway
-        would never act.
-
-    Examples
-    --------
-    >>> config = RunConfig(name="test")
-    >>> build(config, config.data.load()).config.bottleneck  # doctest: +SKIP
-    32
-    """
-    if not len(data.test.labels):
-        raise ValueError(
-            f"the data {data.name!r} hold no test image; a run ends with testing on some"
-        )
-    net = config.network
-    channels, height, width = data.image_shape
-    if (channels, height, width) != (net.in_channels, net.image_size, net.image_size):
-        raise ValueError(
-            f"network.image_size={net.image_size} and network.in_channels={net.in_channels} do not "
-            f"fit the data {data.name!r}, whose images are {channels}×{height}×{width}"
-        )
-    if len(data.classes) != net.num_classes:
-        raise ValueError(
-            f"network.num_classes={net.num_classes} must be {len(data.classes)}, the number of "
-            f"classes of the data {data.name!r}"
-        )
-    network = net.build(config.seed)
-    known = dict(network.named_modules())
-    for layer in config.measurement.layers:
-        if layer not in known:
-            names = ", ".join(name for name in known if name)
-            raise ValueError(f"measurement.layers: no layer {layer!r}; the network has {names}")
-    if not config.feedback_layers and config.feedback.rule != "exact":
-        raise ValueError(
-            f"feedback_layers=() names no layer for the pathway feedback.rule="
-            f"{config.feedback.rule!r}; ('vvs_1',) brings the error to the retina's output"
-        )
-    pathways = dict.fromkeys(config.feedback_layers, config.feedback)
-    attach(network, pathways, example_input=data.train.images[:2], seed=config.seed)
-    _check_acts(network, config)
-    return network
-
-
-def load_network(folder: Path) -> nn.Module:
-    """Open the network that a run has left in its folder, with its pathways attached.
-
-    Parameters
-    ----------
-    folder
-        The run's folder; the last checkpoint in it is taken.
-
-    Returns
-    -------
-    nn.Module
-        In evaluation mode, on the CPU. `neurofb.feedback.detach` takes the pathways off.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no run or no checkpoint.
-
-    Examples
-    --------
-    >>> load_network(Path("nowhere"))
-    Traceback (most recent call last):
-    ValueError: folder='nowhere' holds no run
-    """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise ValueError(f"folder={str(folder)!r} holds no run")
-    config = from_json((folder / CONFIG).read_text(encoding="utf-8"))
-    saved = load_checkpoint(folder)
-    if saved is None:
-        raise ValueError(f"folder={str(folder)!r} holds no checkpoint")
-    net = config.network
-    blank = torch.zeros(2, net.in_channels, net.image_size, net.image_size)
-    network = net.build(config.seed)
-    pathways = dict.fromkeys(config.feedback_layers, config.feedback)
-    attach(network, pathways, example_input=blank, seed=config.seed)
-    network.load_state_dict(saved["network"])
-    return network.eval()
 
 
 def map_layer(
@@ -272,99 +191,3 @@ def characterise(
             table["counted"] = counted_units(table)
         tree[f"/receptive_field/{layer}{key}"] = table
     return tree
-
-
-def discard(folder: Path) -> None:
-    """Remove a run's files from its folder; whatever else is there stays.
-
-    Raises
-    ------
-    ValueError
-        If the files are not those of a run: nothing is removed then.
-
-    Examples
-    --------
-    >>> discard(Path("no/such/folder"))
-    """
-    found = [folder / name for name in (FILE_NAME, RESULT, CONFIG) if (folder / name).exists()]
-    if not found:
-        return
-    if found[-1].name != CONFIG:
-        raise ValueError(
-            f"folder={str(folder)!r} holds {found[0].name} but no {CONFIG}, so it may be of "
-            "another tool; take another folder, or delete it yourself"
-        )
-    _read_config(folder)
-    for path in found:  # the configuration last: until then the folder still says what it holds
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """Return a run's configuration as it was written, by whichever version."""
-    path = folder / CONFIG
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        tree = None
-    if not isinstance(tree, dict) or not {"network", "training", "data"} <= tree.keys():
-        raise ValueError(
-            f"{path} is damaged, or not the configuration of a run; take another folder, or "
-            "delete it yourself"
-        )
-    return tree
-
-
-def _claim(folder: Path, config: RunConfig, resume: bool, overwrite: bool) -> xr.DataTree | None:
-    """Take the folder for this run, or refuse; return the result if the run is finished."""
-    if resume and overwrite:
-        raise ValueError("resume=True and overwrite=True exclude each other")
-    text = to_json(config)
-    if (folder / CONFIG).exists() and not overwrite:
-        if not resume:
-            raise ValueError(
-                f"folder={str(folder)!r} holds a run already; resume it, overwrite it, or take "
-                "another folder"
-            )
-        changed = difference(json.dumps(_read_config(folder)), text)
-        if changed:
-            raise ValueError(
-                f"folder={str(folder)!r} holds a run with other settings: {'; '.join(changed)}"
-            )
-        if (folder / RESULT).exists():
-            return labels.load(folder / RESULT)
-        return None
-    discard(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{CONFIG}.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(folder / CONFIG)
-    return None
-
-
-def _check_acts(network: nn.Module, config: RunConfig) -> None:
-    """Refuse pathways that nothing would ever ask for an error."""
-    first = _first_layer(network)
-    chosen = [
-        name
-        for name, _ in feedback_layers(network)
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in config.feedback_layers)
-    ]
-    if chosen == [first]:
-        raise ValueError(
-            f"feedback_layers={config.feedback_layers}: a pathway on {first!r} takes the error to "
-            "the images, where nothing learns, so it would never fire; the pathway that teaches "
-            f"{first!r} lies on the layer behind it"
-        )
-
-
-def _first_layer(network: nn.Module) -> str:
-    return next(name for name, _ in network.named_parameters()).rpartition(".")[0]
-
-
-def _check_fired(network: nn.Module) -> None:
-    """Refuse a result whose pathway never acted."""
-    silent = [name for name, count in fired(network).items() if not count]
-    if any(name != _first_layer(network) for name in silent):
-        raise ValueError(
-            f"feedback_layers: the pathway on {', '.join(silent)} never fired in training"
-        )

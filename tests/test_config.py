@@ -7,7 +7,7 @@ import pytest
 
 from neurofb.config import Measurement, RunConfig, change, difference, from_json, replace, to_json
 from neurofb.data import Cifar, FashionMNIST, Idx, ImageFolder, NaturalPatches, Npz
-from neurofb.feedback import Direct, FactoredKolenPollack, Fixed, LowRank, Random
+from neurofb.feedback import Direct, Exact, FactoredKolenPollack, Fixed, LowRank, Random
 from neurofb.training import Constant, Optimiser, TrainingConfig
 
 PLAIN = RunConfig(name="plain")
@@ -18,6 +18,13 @@ CONFIGS = [
     RunConfig(name="k", feedback=LowRank(rank=3, learning=FactoredKolenPollack())),
     RunConfig(name="d", feedback=Direct(source="hidden", rank=4)),
     RunConfig(name="r", feedback=Random()),
+    RunConfig(
+        name="o",
+        feedback=Random(),
+        feedback_layers=("*",),
+        feedback_overrides={"vvs_*": LowRank(rank=2), "hidden": Exact()},
+    ),
+    RunConfig(name="a", measurement=Measurement(layers=(), alignment_images=8)),
     RunConfig(name="n", data=NaturalPatches(), measurement=Measurement(layers=("hidden",))),
     RunConfig(name="m", data=FashionMNIST()),
     RunConfig(name="c", data=Cifar(path="some/folder", classes=100, labels="coarse")),
@@ -111,7 +118,12 @@ def test_change_leaves_the_original_as_it_was():
         ("measurement.probe_std", "Infinity", r"probe_std=inf must be positive and finite"),
         ("measurement.probe_std", "NaN", r"probe_std=nan must be positive"),
         ("measurement.num_probes", "0", r"num_probes=0 must be at least 1"),
-        ("measurement.layers", "[]", r"must name at least one layer"),
+        ("measurement.alignment_images", "-1", r"alignment_images=-1 must be at least 0"),
+        (
+            "feedback_overrides",
+            '{"vvs_*": {"rule": "bogus"}}',
+            r"^feedback_overrides.vvs_\*: .*'bogus'.*'low_rank'",
+        ),
         ("seed", "-1", r"seed=-1 must be at least 0"),
         ("seed", str(2**32), r"seed=4294967296 must be at least 0 and below 2\*\*32"),
         ("seed", "1" * 5000, r"^seed: "),
@@ -163,6 +175,22 @@ def test_from_json_refuses_in_one_line(text):
 def test_a_string_is_no_tuple_of_layers():
     with pytest.raises(ValueError, match=r"^feedback_layers: .*array.*given: 'vvs_1'"):
         change(PLAIN, {"feedback_layers": "vvs_1"})
+
+
+def test_overrides_are_set_as_json_and_keep_their_order():
+    text = '{"vvs_2": {"rule": "exact"}, "vvs_*": {"rule": "low_rank", "rank": 2}}'
+    overrides = change(PLAIN, {"feedback_overrides": text}).feedback_overrides
+    assert overrides == {"vvs_2": Exact(), "vvs_*": LowRank(rank=2)}
+    assert list(overrides) == ["vvs_2", "vvs_*"]
+
+
+def test_snapshots_of_nothing_are_refused():
+    nothing = Measurement(layers=())
+    training = TrainingConfig(snapshot_steps=(0,))
+    with pytest.raises(ValueError, match=r"snapshot_steps=\(0,\) would hold nothing"):
+        RunConfig(name="x", measurement=nothing, training=training)
+    aligned = Measurement(layers=(), alignment_images=2)
+    assert RunConfig(name="x", measurement=aligned, training=training).measurement == aligned
 
 
 def test_difference_names_what_changed_appeared_and_went():
