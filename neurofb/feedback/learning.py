@@ -1,8 +1,10 @@
-"""How a low-rank pathway learns its own matrices: what every learning rule has in common.
+"""How a pathway learns its own matrices: what every learning rule has in common.
 
-A rule returns *pseudo-gradients*: tensors that an optimiser subtracts, as it does with gradients.
-They arrive in ``.grad`` of Q and P, so that any torch optimiser, weight decay and distributed
-training work as for weights. One rule a file; the rules never look at the loss.
+A rule teaches the factors Q and P of a low-rank map (`Learning.gradients`), the one matrix B of a
+map of full rank (`Learning.dense_gradient`), or either. It returns *pseudo-gradients*: tensors that
+an optimiser subtracts, as it does with gradients. They arrive in ``.grad`` of the matrices, so that
+any torch optimiser, weight decay and distributed training work as for weights. One rule a file; the
+rules never look at the loss.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 from neurofb.feedback.factors import Factors, grouped
+from neurofb.feedback.stage import Stage
 
 
 @runtime_checkable
@@ -37,7 +40,8 @@ class Signals(NamedTuple):
 
     With h the layer's input, δ the error at its output (for a direct pathway: at its source),
     z = P δ and g = Q z. Q and P are in the precision of δ. `weight` is None for a direct pathway;
-    `grad_weight`, δ hᵀ, too, and wherever the weight does not learn.
+    `grad_weight`, δ hᵀ, too, and wherever the weight does not learn. `target` is the one-hot target
+    of every sample, in the precision of δ, if the rule asks for it (`Learning.needs_targets`).
     """
 
     h: Tensor
@@ -49,22 +53,54 @@ class Signals(NamedTuple):
     weight: Tensor | None
     factors: Factors
     grad_weight: Tensor | None = None
+    target: Tensor | None = None
+
+
+class DenseSignals(NamedTuple):
+    """What is present at the synapses of a matrix B in one backward pass.
+
+    B has the layout of a kernel of `stage`, which maps h to the place of δ. `weight` and
+    `grad_weight` are as in `Signals`; `seed` and `fired` are the pathway's, for rules that draw.
+    """
+
+    h: Tensor
+    delta: Tensor
+    b: Tensor
+    stage: Stage
+    weight: Tensor | None = None
+    grad_weight: Tensor | None = None
+    seed: int = 0
+    fired: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """Base of the learning rules: a frozen setting with two methods and two facts."""
+    """Base of the learning rules: a frozen setting, a few facts, a method for each kind of map."""
 
     #: whether the rule reads the forward weights (weight transport), so is not local
     transports_weights: ClassVar[bool] = False
     #: the factors that receive pseudo-gradients (parameters); the others are buffers
     learns: ClassVar[tuple[str, ...]] = ("Q", "P")
 
+    @property
+    def needs_targets(self) -> bool:
+        """Whether the rule sees the class labels, which `present_targets` hands on."""
+        return False
+
+    def learned_factors(self, factors: Factors) -> tuple[str, ...]:
+        """Return which of Q and P receive pseudo-gradients, for this way of splitting a weight."""
+        del factors
+        return self.learns
+
     def prepare(self, pathway: Matrices, weight: Tensor | None) -> None:
         """Act on the matrices before the error goes through them (default: nothing)."""
 
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
-        """Return the pseudo-gradients of Q and P (None for one that is not in `learns`)."""
+        """Return the pseudo-gradients of Q and P (None for one that does not learn)."""
+        raise NotImplementedError
+
+    def dense_gradient(self, signals: DenseSignals) -> Tensor:
+        """Return the pseudo-gradient of B, in B's layout, for a rule that can teach it."""
         raise NotImplementedError
 
 

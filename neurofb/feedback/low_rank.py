@@ -8,7 +8,13 @@ from pydantic import Discriminator
 from torch import Tensor, nn
 
 from neurofb.feedback.factored_kolen_pollack import FactoredKolenPollack
-from neurofb.feedback.factors import ConvolutionFactors, DenseFactors, Factors, truncated_svd
+from neurofb.feedback.factors import (
+    ConvolutionFactors,
+    DenseFactors,
+    Factors,
+    grouped,
+    truncated_svd,
+)
 from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.learning import Learning, Signals
@@ -16,11 +22,12 @@ from neurofb.feedback.normative import Normative
 from neurofb.feedback.oja import Oja
 from neurofb.feedback.pathway import Pathway, Site, uniform
 from neurofb.feedback.stage import Dense, Stage
+from neurofb.feedback.subspace import Subspace
 from neurofb.feedback.svd_refresh import SvdRefresh
 
 #: The learning rules of a low-rank map. A new rule is one file and one name here.
 LearningRule = Annotated[
-    Fixed | Normative | Oja | KolenPollack | FactoredKolenPollack | SvdRefresh,
+    Fixed | Normative | Oja | Subspace | KolenPollack | FactoredKolenPollack | SvdRefresh,
     Discriminator("rule"),
 ]
 
@@ -38,8 +45,8 @@ class LowRank:
     rank
         r, the number of dimensions of the error that reach the layer's input (per group).
     learning
-        How Q and P change: `Oja` (default), `KolenPollack`, `FactoredKolenPollack` (all local),
-        `Normative`, `SvdRefresh` (weight transport), `Fixed`.
+        How Q and P change: `Oja` (default), its halves `Subspace` and `KolenPollack`,
+        `FactoredKolenPollack` (all local), `Normative`, `SvdRefresh` (weight transport), `Fixed`.
     spatial_factor
         Which factor of a convolution carries the spatial kernel; no meaning for linear layers.
     start
@@ -47,6 +54,10 @@ class LowRank:
         transport) or "svd" (best rank-r factors of W at attachment).
     clip_rank
         Lower a rank that the layer's shape does not allow instead of refusing it.
+    match_energy
+        Scale g at every pass by ‖W‖_F / ‖Q P‖_F, so that maps of different rank have equal gain
+        and what differs is the rank. This reads one number of W. The learning rules see z = P δ
+        and g = Q z unscaled.
 
     Raises
     ------
@@ -65,6 +76,7 @@ class LowRank:
     spatial_factor: Literal["Q", "P"] = "Q"
     start: Literal["random", "svd"] = "random"
     clip_rank: bool = False
+    match_energy: bool = False
 
     def __post_init__(self) -> None:
         check_rank(self.rank)
@@ -83,7 +95,10 @@ class LowRank:
         else:
             matrices = random_factors(factors, rank, site.generator, weight)
         label = f"low_rank r={rank} [{self.learning.rule}]"
-        return LowRankPathway(site.name, label, factors, rank, self.learning, *matrices)
+        pathway = LowRankPathway(site.name, label, factors, rank, self.learning, *matrices)
+        if self.match_energy:
+            pathway.match_energy()
+        return pathway
 
 
 class LowRankPathway(Pathway):
@@ -107,8 +122,12 @@ class LowRankPathway(Pathway):
         super().__init__(name)
         self.rule, self.factors, self.rank, self.learning = label, factors, rank, learning
         self.transports_weights = learning.transports_weights
-        self.hold("Q", q.clone(), "Q" in learning.learns)
-        self.hold("P", p.clone(), "P" in learning.learns)
+        self.learned_names = learning.learned_factors(factors)
+        self.matches_energy = False
+        #: class labels of the coming backward pass, for rules that need them
+        self.targets: Tensor | None = None
+        self.hold("Q", q.clone(), "Q" in self.learned_names)
+        self.hold("P", p.clone(), "P" in self.learned_names)
         self.hold("start_norm", (q.norm() * p.norm()).detach(), learned=False)
         self.hold("held", torch.zeros((), dtype=torch.int64, device=q.device), learned=False)
         self.warned = False
@@ -116,7 +135,18 @@ class LowRankPathway(Pathway):
     @property
     def learned(self) -> tuple[nn.Parameter, ...]:
         """Those of Q and P that learn by an optimiser."""
-        return tuple(self.get_parameter(name) for name in self.learning.learns)
+        return tuple(self.get_parameter(name) for name in self.learned_names)
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether the learning rule sees the class labels."""
+        return self.learning.needs_targets
+
+    def match_energy(self) -> None:
+        """From now on give the map the Frobenius norm of W."""
+        self.matches_energy = True
+        self.rule += " norm of W"
+        self.transports_weights = self.transports_weights or "norm"
 
     def set_matrices(self, q: Tensor, p: Tensor) -> None:
         """Overwrite Q and P in place."""
@@ -139,11 +169,50 @@ class LowRankPathway(Pathway):
         inner, outer = factors.kernels(q, p)
         z = factors.outer.back(delta, outer, factors.middle(h.shape, self.rank))
         g = factors.inner.back(z, inner, h.shape)
-        if not self.learning.learns:
-            return g, ()
-        signals = Signals(h, delta, z, g, q, p, weight, factors, grad_weight)
-        grad_q, grad_p = self.learning.gradients(signals)
-        return g, tuple({"Q": grad_q, "P": grad_p}[name] for name in self.learning.learns)
+        learned = ()
+        if self.learned_names:
+            target = self._one_hot(delta) if self.learning.needs_targets else None
+            signals = Signals(h, delta, z, g, q, p, weight, factors, grad_weight, target)
+            grad_q, grad_p = self.learning.gradients(signals)
+            learned = tuple({"Q": grad_q, "P": grad_p}[name] for name in self.learned_names)
+        if self.matches_energy and weight is not None:
+            g = g * energy_ratio(weight, factors, self.Q.detach(), self.P.detach()).to(g.dtype)
+        return g, learned
+
+    def _one_hot(self, delta: Tensor) -> Tensor:
+        """Return the targets as rows like δ, and forget them: the next pass has its own."""
+        targets, self.targets = self.targets, None
+        if targets is None:
+            raise ValueError(
+                f"layer {self.layer_name!r}: its feedback learns from the targets, but none were "
+                "presented for this backward pass; call "
+                "neurofb.feedback.present_targets(network, labels) before it"
+            )
+        labels, shape = tuple(targets.shape), tuple(delta.shape)
+        if len(shape) != 2 or labels != shape[:1]:
+            raise ValueError(
+                f"layer {self.layer_name!r}: present_targets got labels of shape {labels}, but the "
+                f"error that they stand for is {shape}; it must be (batch, classes) and the labels "
+                "(batch,)"
+            )
+        classes = torch.arange(shape[1], device=delta.device)
+        return (targets.to(delta.device)[:, None] == classes).to(delta.dtype)
+
+
+def energy_ratio(weight: Tensor, factors: Factors, q: Tensor, p: Tensor) -> Tensor:
+    """Return ‖W‖_F / ‖Q P‖_F, from r × r products; 0 if Q P is 0.
+
+    Examples
+    --------
+    >>> factors = DenseFactors(n_in=2, n_out=3)
+    >>> float(energy_ratio(torch.ones(3, 2), factors, torch.ones(2, 1), torch.full((1, 3), 0.5)))
+    2.0
+    """
+    wide = torch.promote_types(q.dtype, torch.float32)
+    left, right = factors.join(q.to(wide), p.to(wide))
+    energy = (grouped(left.mT, left) * grouped(right, right.mT)).sum().clamp(min=0)
+    ratio = torch.linalg.vector_norm(weight, dtype=wide) / energy.sqrt()
+    return ratio.where(energy > 0, torch.zeros_like(ratio))
 
 
 def check_rank(rank: int) -> None:

@@ -30,11 +30,24 @@ class Oja(Learning):
     P learns by dP = −(Qᵀ h) δᵀ. (Without a rectifier, or with noise added behind it, g never leaves
     the span of Q, and Q keeps its span.) The last form is ours, not the authors'.
 
+    On the readout the first generation drives P by the targets: e is then the one-hot target of the
+    sample, so P's rows go to the leading directions of the targets' second moment, while z for Q
+    remains P δ.
+
     Parameters
     ----------
     normalise
         Centre the error over the batch and divide it by the largest standard deviation of its
         units, as the authors do; without it the rule runs on the raw error.
+    drive
+        "error", or "target": the one-hot targets take the error's place in P's rule. For a layer
+        whose error is (batch, classes), P (r, classes); `neurofb.feedback.present_targets` must
+        hand on the labels before every backward pass.
+
+    Raises
+    ------
+    ValueError
+        If `drive` is neither "error" nor "target".
 
     Notes
     -----
@@ -49,25 +62,46 @@ class Oja(Learning):
 
     rule: Literal["oja"] = "oja"
     normalise: bool = True
+    drive: Literal["error", "target"] = "error"
+
+    def __post_init__(self) -> None:
+        if self.drive not in ("error", "target"):
+            raise ValueError(f"drive={self.drive!r} must be 'error' or 'target'")
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether the one-hot targets drive P."""
+        return self.drive == "target"
 
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
         """Return the pseudo-gradients of Q and P (descent sign: the optimiser subtracts them)."""
-        factors = signals.factors
-        if factors.channel_factor == "P":
-            error, components = factors.outer.rows(signals.delta), factors.outer.rows(signals.z)
-            grad_p = factors.from_basis(
-                oja_gradient(error, components, factors.basis(signals.p), self.normalise)
-            )
-            return kolen_pollack(signals, "Q"), grad_p
+        gradient = channel_gradient(signals, self.normalise)
+        if signals.factors.channel_factor == "P":
+            return kolen_pollack(signals, "Q"), gradient
+        return gradient, kolen_pollack(signals, "P")
+
+
+def channel_gradient(signals: Signals, normalise: bool) -> Tensor:
+    """Return Oja's pseudo-gradient of the channel factor: P, or Q if the kernel sits in P.
+
+    It is driven by the targets if there are any, else by the error.
+    """
+    factors = signals.factors
+    if factors.channel_factor == "P":
+        error, components, factor = signals.delta, signals.z, signals.p
+        if signals.target is not None:
+            _, outer = factors.kernels(signals.q, signals.p)
+            error, components = signals.target, signals.target @ outer
+        error, components = factors.outer.rows(error), factors.outer.rows(components)
+    else:
         # g·(h ≠ 0); a product with a Boolean tensor is several times slower
         arriving = torch.ops.aten.threshold_backward(signals.g, signals.h.abs(), 0)
         inner, _ = factors.kernels(signals.q, signals.p)
         error = factors.inner.rows(arriving)
         components = factors.inner.rows(factors.inner.apply(arriving, inner))
-        grad_q = factors.from_basis(
-            oja_gradient(error, components, factors.basis(signals.q), self.normalise)
-        )
-        return grad_q, kolen_pollack(signals, "P")
+        factor = signals.q
+    basis = factors.basis(factor)
+    return factors.from_basis(oja_gradient(error, components, basis, normalise))
 
 
 #: rows of the error that are squared at a time

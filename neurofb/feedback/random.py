@@ -1,45 +1,81 @@
-"""Random feedback: feedback alignment."""
+"""Random feedback of full rank: feedback alignment, Kolen-Pollack, weight mirror."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-import torch
-from torch import Tensor
+from pydantic import Discriminator
+from torch import Tensor, nn
 
+from neurofb.feedback.fixed import Fixed
+from neurofb.feedback.kolen_pollack import KolenPollack
+from neurofb.feedback.learning import DenseSignals
 from neurofb.feedback.pathway import Pathway, Site, uniform
+from neurofb.feedback.seeded import SeededPathway
 from neurofb.feedback.stage import Stage
+from neurofb.feedback.weight_mirror import WeightMirror
+
+#: The learning rules of a matrix of full rank. A new rule is one file and one name here.
+DenseLearningRule = Fixed | KolenPollack | WeightMirror
 
 
 @dataclass(frozen=True, kw_only=True)
 class Random:
-    """Feedback alignment: g = B δ with B fixed and random (Lillicrap et al. 2016, FA).
+    """g = B δ with B random at the start (Lillicrap et al. 2016, doi:10.1038/ncomms13276).
 
-    B is uniform with the root mean square of the layer's weight at attachment, so that the error
-    starts as strong as under backpropagation (doi:10.1038/ncomms13276).
+    B is kept in the layout of W, so it is Bᵀ that is written there. It is uniform with the root
+    mean square of the layer's weight at attachment, so that the error starts as strong as under
+    backpropagation.
+
+    Parameters
+    ----------
+    learning
+        How B changes: `Fixed` (feedback alignment, FA), `KolenPollack` (dB = −h δᵀ, the update of
+        W) or `WeightMirror` (dB = mean(x yᵀ) − λ B, from noise). All are local.
+
+    Raises
+    ------
+    ValueError
+        If the rule is none of these.
 
     Examples
     --------
-    >>> Random().rule
-    'random'
+    >>> Random().learning.rule
+    'fixed'
     """
 
     rule: Literal["random"] = "random"
+    learning: Annotated[DenseLearningRule, Discriminator("rule")] = Fixed()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.learning, DenseLearningRule):
+            raise ValueError(
+                f"learning={self.learning!r} cannot teach a matrix of full rank; allowed are "
+                "Fixed, KolenPollack and WeightMirror"
+            )
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a layer."""
-        return RandomPathway(site.name, site.weight, site.generator)
+        return RandomPathway(site, self.learning)
 
 
-class RandomPathway(Pathway):
-    """Takes the error back through a fixed random matrix of the weight's shape (buffer `B`)."""
+class RandomPathway(SeededPathway):
+    """Takes the error back through a random matrix `B` of the weight's shape."""
 
-    rule = "random (FA)"
     B: Tensor
 
-    def __init__(self, name: str, weight: Tensor, generator: torch.Generator) -> None:
-        super().__init__(name)
-        bound = 3**0.5 * float(weight.double().square().mean().sqrt())
-        self.hold("B", uniform(tuple(weight.shape), bound, generator, weight), learned=False)
+    def __init__(self, site: Site, learning: DenseLearningRule) -> None:
+        super().__init__(site.name, site.seed)
+        self.rule = f"random [{learning.rule}]" if learning.learns else "random (FA)"
+        self.learning = learning
+        b = uniform(
+            tuple(site.weight.shape), uniform_bound(site.weight), site.generator, site.weight
+        )
+        self.hold("B", b, learned=bool(learning.learns))
+
+    @property
+    def learned(self) -> tuple[nn.Parameter, ...]:
+        """B, if it learns by an optimiser."""
+        return (self.get_parameter("B"),) if self.learning.learns else ()
 
     def backward(
         self,
@@ -49,5 +85,22 @@ class RandomPathway(Pathway):
         stage: Stage,
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """Return Bᵀ δ: B is kept in the layout of W."""
-        return stage.back(delta, self.B.to(delta.dtype), h.shape), ()
+        """Return Bᵀ δ, B in the layout of W, and the learning rule's pseudo-gradient of B."""
+        b = self.B.detach().to(delta.dtype)
+        g = stage.back(delta, b, h.shape)
+        if not self.learning.learns:
+            return g, ()
+        signals = DenseSignals(h, delta, b, stage, weight, grad_weight, self.seed, self.fired)
+        return g, (self.learning.dense_gradient(signals),)
+
+
+def uniform_bound(weight: Tensor) -> float:
+    """Return the b for which U(−b, b) has the root mean square of a weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(uniform_bound(torch.full((3, 2), 2.0)), 3)
+    3.464
+    """
+    return 3**0.5 * float(weight.double().square().mean().sqrt())
