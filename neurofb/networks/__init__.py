@@ -1,6 +1,24 @@
 """Plain torch networks. They know nothing of feedback."""
 
+from neurofb.networks.mlp import MLP, MLPConfig
 from neurofb.networks.noise import GaussianNoise
+from neurofb.networks.resnet import ResNet, ResNetConfig
 from neurofb.networks.retina_vvs import RetinaVVS, RetinaVVSConfig, hanut2025, lindsey2019
+from neurofb.networks.vgg import VGG, VGGConfig
+from neurofb.networks.vit import ViT, ViTConfig
 
-__all__ = ["GaussianNoise", "RetinaVVS", "RetinaVVSConfig", "hanut2025", "lindsey2019"]
+__all__ = [
+    "MLP",
+    "VGG",
+    "GaussianNoise",
+    "MLPConfig",
+    "ResNet",
+    "ResNetConfig",
+    "RetinaVVS",
+    "RetinaVVSConfig",
+    "VGGConfig",
+    "ViT",
+    "ViTConfig",
+    "hanut2025",
+    "lindsey2019",
+]

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neurofb.networks.checks import check_integers, check_probability
+from neurofb.networks.initialise import build_from_seed
 from neurofb.networks.noise import GaussianNoise
 
 
@@ -70,10 +72,7 @@ class RetinaVVSConfig:
     init_scale: float = 0.7
 
     def __post_init__(self) -> None:
-        for name, lowest in _LOWEST.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < lowest:
-                raise ValueError(f"{name}={value!r} must be an integer >= {lowest}")
+        check_integers(self, _LOWEST)
         if self.kernel_size % 2 == 0:
             raise ValueError(
                 f"kernel_size={self.kernel_size} must be odd, so that padding keeps the image size"
@@ -84,8 +83,7 @@ class RetinaVVSConfig:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value!r} must be a finite number >= 0")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout!r} must be in [0, 1)")
+        check_probability("dropout", self.dropout)
         if not 0 < self.init_scale < math.inf:
             raise ValueError(f"init_scale={self.init_scale!r} must be a finite number > 0")
         if self.init not in ("glorot", "torch"):
@@ -93,10 +91,10 @@ class RetinaVVSConfig:
 
     def build(self, seed: int) -> "RetinaVVS":
         """Make the network with weights that follow from `seed`; global random state untouched."""
-        with torch.device("meta"):
-            network = RetinaVVS(self)
-        network.to_empty(device="cpu")
-        _initialise(network, torch.Generator().manual_seed(seed))
+        network = build_from_seed(lambda: RetinaVVS(self), seed=seed, initialisation=self.init)
+        with torch.no_grad():
+            for name in network.retina_names:
+                network.get_parameter(f"{name}.weight").mul_(self.init_scale)
         return network
 
 
@@ -226,21 +224,3 @@ _LOWEST = {
     "pool": 1,
     "hidden": 0,
 }
-
-
-@torch.no_grad()
-def _initialise(network: RetinaVVS, generator: torch.Generator) -> None:
-    """Set all weights and biases, in the order of the layers, from one generator."""
-    for name, layer in network.named_modules():
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
-            continue
-        assert layer.bias is not None
-        if network.config.init == "glorot":
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.zeros_(layer.bias)
-        else:
-            nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
-            bound = 1 / math.sqrt(layer.weight[0].numel())
-            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-        if name in network.retina_names:
-            layer.weight.mul_(network.config.init_scale)
