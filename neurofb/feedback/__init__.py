@@ -11,6 +11,7 @@ from neurofb.feedback.attach import (
 )
 from neurofb.feedback.describe import Description, describe
 from neurofb.feedback.direct import Direct
+from neurofb.feedback.direct_random import DirectRandom
 from neurofb.feedback.exact import Exact
 from neurofb.feedback.factored_kolen_pollack import FactoredKolenPollack
 from neurofb.feedback.fixed import Fixed
@@ -19,11 +20,16 @@ from neurofb.feedback.low_rank import LowRank
 from neurofb.feedback.normative import Normative
 from neurofb.feedback.oja import Oja
 from neurofb.feedback.random import Random
+from neurofb.feedback.sign_symmetric import SignSymmetric
+from neurofb.feedback.subspace import Subspace
 from neurofb.feedback.svd_refresh import SvdRefresh
+from neurofb.feedback.targets import present_targets
+from neurofb.feedback.weight_mirror import WeightMirror
 
 __all__ = [
     "Description",
     "Direct",
+    "DirectRandom",
     "Exact",
     "FactoredKolenPollack",
     "Fixed",
@@ -33,7 +39,10 @@ __all__ = [
     "Oja",
     "PathwaySpec",
     "Random",
+    "SignSymmetric",
+    "Subspace",
     "SvdRefresh",
+    "WeightMirror",
     "attach",
     "describe",
     "detach",
@@ -41,4 +50,5 @@ __all__ = [
     "feedback_layers",
     "fired",
     "pathway_parameters",
+    "present_targets",
 ]

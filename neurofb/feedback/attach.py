@@ -5,20 +5,28 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
-from neurofb.feedback.direct import Direct, DirectPathway
+from neurofb.feedback.direct import Direct
+from neurofb.feedback.direct_random import DirectRandom
 from neurofb.feedback.exact import Exact
-from neurofb.feedback.layers import FEEDBACK_CLASSES, FeedbackLayer
+from neurofb.feedback.layers import FEEDBACK_CLASSES
 from neurofb.feedback.low_rank import LowRank
 from neurofb.feedback.pathway import Pathway, Site
 from neurofb.feedback.random import Random
+from neurofb.feedback.route import (
+    DirectRoute,
+    FeedbackLayer,
+    Receiver,
+    Rerouted,
+    Source,
+    mixed,
+)
 from neurofb.feedback.stage import stage_of
 from neurofb.feedback.trace import Call, trace
 
 #: The settings of a pathway. A new rule is one file and one name here.
-PathwaySpec = Exact | Random | LowRank | Direct
+PathwaySpec = Exact | Random | LowRank | Direct | DirectRandom
 
 
 def attach(
@@ -33,15 +41,17 @@ def attach(
     Parameters
     ----------
     network
-        Any module. Its `nn.Linear` and `nn.Conv2d` layers can carry a pathway. It is changed in
-        place: the layers stay the same objects, with the same parameters.
+        Any module. Its `nn.Linear` and `nn.Conv2d` layers can carry a pathway, and every module
+        a direct one (`Direct`, `DirectRandom`). It is changed in place: the modules stay the same
+        objects, with the same parameters.
     pathways
-        Layer name (as in ``network.named_modules()``) or pattern with ``*``, ``?``, ``[…]`` →
-        pathway. The pathway on a layer carries the error from that layer's output to its *input*.
-        Layers not named keep backpropagation.
+        Layer name (as in ``network.named_modules()``) or pattern with ``*``, ``?``, ``[…]`` (it
+        means layers; for a direct pathway, if it matches none, the outermost modules it matches) →
+        pathway. The pathway on a layer carries the error from that layer's output (a direct one:
+        from its source) to the layer's *input*. Layers not named keep backpropagation.
     example_input
         A batch for one forward pass, by which shapes and the order of layers are checked; needed
-        for `Direct`.
+        for direct pathways.
     seed
         For the start of the feedback matrices. A layer's matrices depend on the seed and on the
         layer's name only.
@@ -69,25 +79,15 @@ def attach(
         raise ValueError(f"pathways={pathways!r} must map layer names to pathways")
     calls = {} if example_input is None else trace(network, example_input)
     chosen = _choose(network, pathways, calls)
-    sources = {spec.source for spec in chosen.values() if isinstance(spec, Direct)}
-    for name in sorted(sources):
-        if name in dict(network.named_modules()):
-            _check_layer(network, name)
     built: dict[str, Pathway] = {}
     for name, spec in chosen.items():
         layer = network.get_submodule(name)
         built[name] = spec.build(Site(name, layer, stage_of(layer), _mix(seed, name), calls))
-    for name in sorted(sources - set(chosen)):
-        layer = network.get_submodule(name)
-        if not isinstance(layer, FeedbackLayer):
-            built[name] = Exact().build(Site(name, layer, stage_of(layer), 0, {}))
     for name, pathway in built.items():
         _put(network.get_submodule(name), pathway)
     for pathway in built.values():
-        if isinstance(pathway, DirectPathway):
-            source = network.get_submodule(str(pathway.source))
-            assert isinstance(source, FeedbackLayer)
-            source.receivers.append(pathway)
+        if isinstance(pathway, DirectRoute):
+            _send(network.get_submodule(str(pathway.source)), pathway)
     return network
 
 
@@ -100,11 +100,12 @@ def detach(network: nn.Module) -> nn.Module:
     >>> type(detach(net)[0])
     <class 'torch.nn.modules.linear.Linear'>
     """
-    plain = {with_pathway: layer for layer, with_pathway in FEEDBACK_CLASSES.items()}
-    for _, layer in feedback_layers(network):
-        kind = plain[type(layer)]
-        del layer.pathway, layer.receivers, layer.exact
-        object.__setattr__(layer, "__class__", kind)
+    for module in list(network.modules()):
+        while isinstance(module, Rerouted):
+            object.__setattr__(module, "__class__", type(module).plain)
+            for name in ("pathway", "routes", "exact"):
+                if hasattr(module, name):
+                    delattr(module, name)
     return network
 
 
@@ -123,15 +124,15 @@ def exact_backward(network: nn.Module) -> Iterator[nn.Module]:
     >>> torch.equal(x.grad[0], net[0].weight.sum(0))
     True
     """
-    layers = [layer for _, layer in feedback_layers(network)]
-    before = [layer.exact for layer in layers]
-    for layer in layers:
-        layer.exact = True
+    changed = [module for module in network.modules() if isinstance(module, Rerouted)]
+    before = [module.exact for module in changed]
+    for module in changed:
+        module.exact = True
     try:
         yield network
     finally:
-        for layer, exact in zip(layers, before, strict=True):
-            layer.exact = exact
+        for module, exact in zip(changed, before, strict=True):
+            module.exact = exact
 
 
 def feedback_layers(network: nn.Module) -> list[tuple[str, FeedbackLayer]]:
@@ -183,6 +184,8 @@ def _choose(
             names = [pattern]
         else:
             names = fnmatch.filter(supported, pattern)
+            if not names and isinstance(spec, Direct | DirectRandom):
+                names = _shallowest(fnmatch.filter(modules, pattern))
             if not names:
                 kind = "pattern" if set(pattern) & set("*?[") else "layer name"
                 raise ValueError(
@@ -190,11 +193,12 @@ def _choose(
                     f"those are: {', '.join(supported) or 'none'}"
                 )
         for name in dict.fromkeys(first_name[modules[name]] for name in names):
-            _check_layer(network, name)
             if isinstance(modules[name], FeedbackLayer):
                 raise ValueError(
                     f"layer {name!r} carries a pathway already; detach the network first"
                 )
+            if not isinstance(spec, Direct | DirectRandom):
+                _check_layer(network, name)
             if name in chosen:
                 raise ValueError(f"layer {name!r} is matched twice, the second time by {pattern!r}")
             if calls and name not in calls:
@@ -206,20 +210,29 @@ def _choose(
     return chosen
 
 
+def _shallowest(names: list[str]) -> list[str]:
+    """Return those of the names that have the fewest parts: blocks, not what is inside them."""
+    depth = min((name.count(".") for name in names if name), default=0)
+    return [name for name in names if name and name.count(".") == depth]
+
+
 def _check_layer(network: nn.Module, name: str) -> None:
     """Refuse a module whose error cannot be rerouted, by name."""
     module = network.get_submodule(name)
-    if isinstance(module, FeedbackLayer):
-        return
     parent = network.get_submodule(name.rpartition(".")[0])
     kinds = " or ".join(kind.__name__ for kind in FEEDBACK_CLASSES)
     reason = ""
+    if isinstance(module, Source):
+        raise ValueError(
+            f"layer {name!r} is the source of a direct pathway already; attach all pathways in one "
+            "call, or detach the network first"
+        )
     if isinstance(parent, nn.MultiheadAttention) or isinstance(module, nn.MultiheadAttention):
         reason = " (nn.MultiheadAttention uses its weights in one fused function)"
     if type(module) not in FEEDBACK_CLASSES or reason:
         raise ValueError(
             f"layer {name!r} is a {type(module).__name__}{reason}; only a plain {kinds} can carry "
-            "a pathway"
+            "a pathway (any module a direct one)"
         )
     if "weight" not in dict(module.named_parameters(recurse=False)):
         raise ValueError(
@@ -229,10 +242,22 @@ def _check_layer(network: nn.Module, name: str) -> None:
 
 
 def _put(layer: nn.Module, pathway: Pathway) -> None:
-    """Change a layer's class in place."""
-    layer.__class__ = FEEDBACK_CLASSES[type(layer)]
+    """Change a module's class in place."""
+    if isinstance(pathway, DirectRoute):
+        layer.__class__ = mixed(Receiver, type(layer))
+    else:
+        layer.__class__ = FEEDBACK_CLASSES[type(layer)]
     assert isinstance(layer, FeedbackLayer)
-    layer.pathway, layer.receivers, layer.exact = pathway, [], False
+    layer.pathway, layer.exact = pathway, False
+
+
+def _send(module: nn.Module, route: DirectRoute) -> None:
+    """Make a module a source of a direct route."""
+    if not isinstance(module, Source):
+        module.__class__ = mixed(Source, type(module))
+        assert isinstance(module, Source)
+        module.routes, module.exact = [], False
+    module.routes.append(route)
 
 
 def _mix(seed: int, name: str) -> int:

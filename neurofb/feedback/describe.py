@@ -93,7 +93,8 @@ def describe(network: nn.Module, optimiser: torch.optim.Optimizer | None = None)
             pathway = layer.pathway
             error = f"(matrix of {owner})" if in_pathway else pathway.rule
             source, count = pathway.source or "-", str(pathway.fired)
-            transport = "yes" if pathway.transports_weights else "no"
+            reads = pathway.transports_weights
+            transport = reads if isinstance(reads, str) else {True: "yes", False: "no"}[reads]
         default = "pathways" if in_pathway else "weights"
         if not isinstance(tensor, nn.Parameter) or not tensor.requires_grad:
             default = "constant"

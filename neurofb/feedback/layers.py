@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from neurofb.feedback.direct import DirectPathway
-from neurofb.feedback.pathway import Box, Pathway
+from neurofb.feedback.pathway import Pathway
+from neurofb.feedback.route import FeedbackLayer
 from neurofb.feedback.stage import Stage, padding_before, stage_of
 
 
-class _ThroughPathway(torch.autograd.Function):
+class _Backward(torch.autograd.Function):
     """W h + b forwards; backwards exact gradients of W and b, and the pathway's error for h."""
 
     @staticmethod
@@ -27,13 +27,10 @@ class _ThroughPathway(torch.autograd.Function):
         bias: Tensor | None,
         pathway: Pathway,
         stage: Stage,
-        box: Box | None,
-        outgoing: list[Box],
         *learned: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(h, weight)
         ctx.pathway, ctx.stage, ctx.num_learned = pathway, stage, len(learned)
-        ctx.box, ctx.outgoing = box, outgoing
         out = stage.apply(h, weight, bias)
         if h.dim() in (2, 4):
             return out
@@ -46,48 +43,36 @@ class _ThroughPathway(torch.autograd.Function):
         ctx: Any, delta: Tensor
     ) -> tuple[Tensor | None, ...]:
         h, weight = ctx.saved_tensors
-        for box in ctx.outgoing:
-            box.delta = delta
         needs_error, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         error, learned = None, (None,) * ctx.num_learned
         grad_weight, grad_bias = ctx.stage.gradients(h, delta, weight, needs_weight, needs_bias)
         if needs_error:
-            ctx.pathway.box = ctx.box
             error, learned = ctx.pathway.backward(h, delta, weight, ctx.stage, grad_weight)
             ctx.pathway.fired += 1
-        return error, grad_weight, grad_bias, None, None, None, None, *learned
+        return error, grad_weight, grad_bias, None, None, *learned
 
 
-class FeedbackLayer(nn.Module):
-    """What both kinds of layer share; `attach` makes them, nobody constructs one."""
+class ThroughPathway(FeedbackLayer):
+    """What a linear layer and a convolution with a pathway share."""
 
     weight: Tensor
-    pathway: Pathway
-    #: direct pathways whose source this layer is
-    receivers: list[DirectPathway]
-    #: inside `exact_backward` gradients are autograd's
-    exact: bool
 
     def through_pathway(self, h: Tensor, bias: Tensor | None, stage: Stage) -> Tensor:
         """Run the layer; the backward pass will go through the pathway."""
         weight = self.weight
-        box, outgoing = None, []
-        if torch.is_grad_enabled():
-            box = self.pathway.open_box()
-            outgoing = [receiver.take_box() for receiver in self.receivers]
         device = h.device.type
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
             h, weight = _cast(h, dtype), _cast(weight, dtype)
             bias = None if bias is None else _cast(bias, dtype)
         with torch.autocast(device, enabled=False):
-            return _ThroughPathway.apply(
-                h, weight, bias, self.pathway, stage, box, outgoing, *self.pathway.learned
-            )
+            return _Backward.apply(h, weight, bias, self.pathway, stage, *self.pathway.learned)
 
 
-class FeedbackLinear(FeedbackLayer, nn.Linear):
+class FeedbackLinear(ThroughPathway, nn.Linear):
     """A linear layer with a pathway."""
+
+    plain = nn.Linear
 
     def forward(self, input: Tensor) -> Tensor:
         """Return W h + b."""
@@ -96,8 +81,10 @@ class FeedbackLinear(FeedbackLayer, nn.Linear):
         return self.through_pathway(input, self.bias, stage_of(self))
 
 
-class FeedbackConv2d(FeedbackLayer, nn.Conv2d):
+class FeedbackConv2d(ThroughPathway, nn.Conv2d):
     """A convolution with a pathway; any stride, padding, padding mode, dilation and groups."""
+
+    plain = nn.Conv2d
 
     def forward(self, input: Tensor) -> Tensor:
         """Return W * h + b."""
@@ -113,7 +100,7 @@ class FeedbackConv2d(FeedbackLayer, nn.Conv2d):
 
 
 #: layer class -> class with a pathway; exact types only, a subclass may compute something else
-FEEDBACK_CLASSES: dict[type[nn.Module], type[FeedbackLayer]] = {
+FEEDBACK_CLASSES: dict[type[nn.Module], type[ThroughPathway]] = {
     nn.Linear: FeedbackLinear,
     nn.Conv2d: FeedbackConv2d,
 }

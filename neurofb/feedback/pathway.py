@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from neurofb.feedback.trace import Call
 
 @dataclass(frozen=True)
 class Site:
-    """Where a pathway is put: a layer, its forward map, a generator of its own, what was traced.
+    """Where a pathway is put: a module, its forward map, a seed of its own, what was traced.
 
     `seed` depends on the seed given to `attach` and on the name; `calls` is empty when no example
     input was given.
@@ -34,18 +35,25 @@ class Site:
         """The layer's weight, detached."""
         return self.layer.get_parameter("weight").detach()
 
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the module's dtype and device: its first parameter."""
+        return next((p.detach() for p in self.layer.parameters()), torch.zeros(()))
+
 
 class Pathway(nn.Module):
     """Base of the pathways: holds the feedback matrices, counts how often it fired.
 
-    A pathway never takes part in a forward pass. The layer calls `backward` once per backward pass.
-    Matrices that learn by an optimiser are parameters, all others are buffers.
+    A pathway never takes part in a forward pass. The layer calls `backward` once per backward pass
+    (a direct one is called by its source, see `neurofb.feedback.route`). Matrices that learn by an
+    optimiser are parameters, all others are buffers.
     """
 
     #: name of the rule, as `describe` prints it
     rule: str = ""
-    #: whether the forward weights are read (weight transport)
-    transports_weights: bool = False
+    #: whether the forward weights are read (weight transport): all of them, or only their signs or
+    #: their norm
+    transports_weights: bool | Literal["signs", "norm"] = False
     #: name of the layer whose error is used, if it is not the layer's own
     source: str | None = None
 
@@ -53,6 +61,8 @@ class Pathway(nn.Module):
         super().__init__()
         self.layer_name = layer_name
         self.fired = 0
+        #: the classes of the present batch, for a pathway that needs them
+        self.targets: Tensor | None = None
 
     def backward(
         self,
@@ -83,9 +93,10 @@ class Pathway(nn.Module):
         """The matrices that receive pseudo-gradients, in the order `backward` returns them."""
         return ()
 
-    def open_box(self) -> "Box | None":
-        """Return the box for this forward pass (direct pathways only)."""
-        return None
+    @property
+    def needs_targets(self) -> bool:
+        """Whether the classes must be shown before every backward pass (`present_targets`)."""
+        return bool(getattr(getattr(self, "learning", None), "needs_targets", False))
 
     def get_extra_state(self) -> dict[str, int]:
         """Return what a checkpoint keeps beside the matrices."""
@@ -101,13 +112,6 @@ class Pathway(nn.Module):
             self.register_parameter(name, nn.Parameter(value))
         else:
             self.register_buffer(name, value)
-
-
-class Box:
-    """A place for one error of one forward pass, filled and emptied during its backward pass."""
-
-    def __init__(self) -> None:
-        self.delta: Tensor | None = None
 
 
 def uniform(

@@ -75,9 +75,13 @@ REFUSED = {
         {"conv_2": fb.Direct(source="conv_2", rank=1)},
         "layer 'conv_2': source='conv_2' is not downstream",
     ),
-    "source_unsupported": (
-        {"conv_1": fb.Direct(source="norm", rank=1)},
+    "norm_cannot_carry": (
+        {"norm": fb.LowRank(rank=1)},
         "layer 'norm' is a BatchNorm2d; only a plain",
+    ),
+    "density": (
+        {"conv_1": fb.DirectRandom(source="readout"), "conv_?": fb.DirectRandom()},
+        "layer 'conv_1' is matched twice",
     ),
     "map_size": (
         {"conv_1": fb.Direct(source="conv_2", rank=1)},
@@ -168,18 +172,20 @@ def test_attached_already():
 @pytest.mark.parametrize(
     "padding", [{"padding": 1, "padding_mode": "reflect"}, {"padding": "same"}]
 )
-def test_direct_from_flattened_units_needs_plain_padding(padding):
+def test_direct_from_a_map_needs_plain_padding(padding):
     kernel = 3 if "padding_mode" in padding else 2
-    net = nn.Sequential(nn.Conv2d(1, 2, kernel, **padding), nn.Flatten(), nn.LazyLinear(3))
-    net(X)
-    with pytest.raises(ValueError, match=r"layer '0': .* needs padding with zeros, equal"):
-        fb.attach(net, {"0": fb.Direct(source="2", rank=1)}, example_input=X)
+    net = nn.Sequential(nn.Conv2d(1, 2, kernel, **padding), nn.Conv2d(2, 3, 1))
+    with pytest.raises(ValueError, match=r"layer '0': .* needs samples and padding with zeros"):
+        fb.attach(net, {"0": fb.Direct(source="1", rank=1)}, example_input=X)
+    flat = nn.Sequential(net[0], nn.Flatten(), nn.LazyLinear(3))
+    flat(X)
+    fb.attach(flat, {"0": fb.Direct(source="2", rank=1)}, example_input=X)  # units: no matter
 
 
 def test_direct_needs_a_batch_dimension():
     net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     direct = {"0": fb.Direct(source="1", rank=1)}
-    with pytest.raises(ValueError, match=r"layer '0': an input of shape \(3,\) has no batch"):
+    with pytest.raises(ValueError, match=r"its input \(3,\) and .* equally many samples"):
         fb.attach(net, direct, example_input=torch.zeros(3))
 
 

@@ -33,6 +33,9 @@ PATHWAYS: dict[str, fb.PathwaySpec] = {
     ),
     "direct_oja": fb.Direct(source="readout", rank=2),
     "direct_fixed": fb.Direct(source="readout", rank=2, learning=fb.Fixed()),
+    "dfa": fb.DirectRandom(),
+    "sparse_sign_dfa": fb.DirectRandom(signal="sign", density=0.5),
+    "direct_dense_kp": fb.DirectRandom(learning=fb.KolenPollack()),
     "direct_factored_kp": fb.Direct(source="readout", rank=2, learning=fb.FactoredKolenPollack()),
 }
 
@@ -141,13 +144,7 @@ def attached() -> Callable[..., nn.Module]:
 @pytest.fixture
 def usable(spec: fb.PathwaySpec, case: LayerCase) -> bool:
     """Whether the pathway supports the layer; what is refused is tested in tests/feedback."""
-    if not isinstance(spec, fb.Direct):
-        return True
-    layer = case.make()
-    padded = isinstance(layer, nn.Conv2d) and (
-        layer.padding_mode != "zeros" or layer.kernel_size == (4, 2)
-    )
-    return case.batched and not padded
+    return case.batched or not isinstance(spec, fb.Direct | fb.DirectRandom)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_forward_is_unchanged_bit_for_bit(spec, case, usable, sandwich, attached
 def test_map_is_the_dense_matrix_of_its_kernel(
     spec, case, sandwich, attached, dense, effective_weight
 ):
-    if isinstance(spec, fb.Direct):
+    if isinstance(spec, fb.Direct | fb.DirectRandom):
         return
     network, x = sandwich(case)
     attached(network, spec, x)

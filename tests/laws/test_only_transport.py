@@ -43,6 +43,12 @@ def _tokens() -> tuple[nn.Module, nn.Module, nn.Module, tuple[int, ...]]:
     return below, nn.Linear(5, 4), above, (2, 4, 3)
 
 
+def _direct_map(spec: fb.Direct | fb.DirectRandom, pathway: nn.Module, e: Tensor) -> Tensor:
+    if isinstance(spec, fb.Direct):
+        return e @ pathway.P.detach().T @ pathway.Q.detach().T
+    return (e.sign() / len(e) if spec.signal == "sign" else e) @ pathway.B.detach()
+
+
 @pytest.mark.parametrize("make", [_convolutional, _tokens])
 def test_everything_but_the_transport_is_exact(make, spec, attached, dense, effective_weight):
     below, layer, above, shape = make()
@@ -84,9 +90,8 @@ def test_everything_but_the_transport_is_exact(make, spec, attached, dense, effe
 
     attached(whole, spec, x)
     loss(whole(x)).backward()
-    if isinstance(spec, fb.Direct):
-        q, p = layer.pathway.Q.detach(), layer.pathway.P.detach()
-        g = (error_source.detach().flatten(1) @ p.T @ q.T).flatten()
+    if isinstance(spec, fb.Direct | fb.DirectRandom):
+        g = _direct_map(spec, layer.pathway, error_source.detach()).flatten()
     else:
         copy = (
             nn.Linear(5, 4)
