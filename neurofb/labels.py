@@ -40,6 +40,8 @@ COORDINATES: dict[str, tuple[str, str]] = {
     "frequency": ("cycle / pixel", "spatial frequency"),
     "harmonic": ("1", "angular harmonic"),
     "lag": ("1", "lag"),
+    "phase": ("1", "part of a training step"),
+    "kind": ("1", "kind of operation: matrix product and the like, or element by element"),
 }
 
 
