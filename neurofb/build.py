@@ -133,6 +133,18 @@ def pathways_of(config: RunConfig, network: nn.Module) -> dict[str, PathwaySpec]
     return {name: chosen[name] for name in order}
 
 
+def num_parameters(network: nn.Module) -> int:
+    """Return the number of weights and biases of a network, those of pathways left out.
+
+    Examples
+    --------
+    >>> num_parameters(nn.Linear(3, 2))
+    8
+    """
+    parameters = network.named_parameters()
+    return sum(p.numel() for name, p in parameters if ".pathway." not in f".{name}")
+
+
 def check_fired(network: nn.Module, images: Tensor) -> None:
     """Refuse a trained network one of whose pathways never acted.
 

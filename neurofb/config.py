@@ -9,12 +9,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Discriminator, TypeAdapter, ValidationError, with_config
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 
 from neurofb.data import DataSource, ShapesOnLeaves
 from neurofb.feedback import Exact, PathwaySpec
-from neurofb.networks import RetinaVVSConfig
+from neurofb.networks import MLPConfig, ResNetConfig, RetinaVVSConfig, VGGConfig, ViTConfig
 from neurofb.training import TrainingConfig
+
+
+def _with_tag(settings: Any) -> Any:
+    """Call settings without the tag, of when there was one network, those of `RetinaVVSConfig`."""
+    if isinstance(settings, dict) and "network" not in settings:
+        return {"network": "retina_vvs", **settings}
+    return settings
+
+
+#: The settings of a network, told apart by their field `network`.
+Network = Annotated[
+    RetinaVVSConfig | MLPConfig | VGGConfig | ResNetConfig | ViTConfig,
+    Discriminator("network"),
+    BeforeValidator(_with_tag),
+]
 
 #: The settings of a pathway, told apart by their field `rule`.
 Feedback = Annotated[PathwaySpec, Discriminator("rule")]
@@ -101,7 +123,7 @@ class RunConfig:
 
     name: str
     data: DataSource = ShapesOnLeaves()
-    network: RetinaVVSConfig = RetinaVVSConfig()
+    network: Network = RetinaVVSConfig()
     feedback: Feedback = Exact()
     feedback_layers: tuple[str, ...] = ()
     feedback_overrides: Mapping[str, Feedback] = field(default_factory=dict)

@@ -7,7 +7,11 @@ import numpy as np
 import xarray as xr
 
 from neurofb import labels
+from neurofb.conditions import facts
 from neurofb.config import RunConfig, to_json
+
+#: what is kept of a run's history
+_CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "step_at_epoch")
 
 #: results of runs by condition and seed
 Runs = Mapping[tuple[str, int], xr.DataTree]
@@ -28,11 +32,13 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
     Returns
     -------
     xr.DataTree
-        ``/`` loss and accuracy (condition, seed, step), test_accuracy (condition, seed), with the
-        coordinates feedback_rank, bottleneck, rule; below it one child per layer with the fields
-        (condition, seed, unit, y, x), the measures, and the two nulls under the same names with the
-        endings ``_untrained`` and ``_noise``. Conditions with fewer units are filled with NaN and
-        the status "absent".
+        ``/`` loss and accuracy (condition, seed, step), validation_loss, validation_accuracy and
+        step_at_epoch (condition, seed, epoch), test_loss and test_accuracy (condition, seed), with
+        the coordinates of `neurofb.conditions.facts`; ``/alignment`` (condition, seed, epoch,
+        layer), if runs measured it; below it one child per layer with mapped fields (condition,
+        seed, unit, y, x), the measures, and the two nulls under the same names with the endings
+        ``_untrained`` and ``_noise``. Conditions with fewer units are filled with NaN and the
+        status "absent"; so are shorter runs, and layers that a network does not have.
 
     Raises
     ------
@@ -49,8 +55,10 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
         raise ValueError("runs={} must hold at least one run")
     layers = next(iter(conditions.values())).measurement.layers
     tree = {f"/{layer}": _layer(runs, layer) for layer in layers}
+    if any("alignment" in result.children for result in runs.values()):
+        tree["/alignment"] = _alignment(runs)
     root = _stack({key: _training(result) for key, result in runs.items()})
-    root = root.assign_coords(_facts(list(conditions.values())))
+    root = root.assign_coords(facts(list(conditions.values())) | _sizes(runs))
     root.attrs = labels.provenance(
         title=name,
         config=json.dumps({key: json.loads(to_json(c)) for key, c in conditions.items()}),
@@ -120,12 +128,37 @@ def _layer(runs: Runs, layer: str) -> xr.Dataset:
 
 
 def _training(result: xr.DataTree) -> xr.Dataset:
-    """Return the training curves and the test accuracy of one run."""
+    """Return the training and validation curves and the test of one run."""
     training = result.children["training"].to_dataset(inherit=False)
-    keep = [name for name in ("loss", "accuracy") if name in training]
-    dataset = training[keep]
-    dataset = dataset.drop_vars([c for c in dataset.coords if c != "step"], errors="ignore")
-    return dataset.assign(test_accuracy=result["test_accuracy"])
+    keep = [name for name in _CURVES if name in training]
+    tested = [name for name in ("test_accuracy", "test_loss") if name in result.data_vars]
+    return _fillable(training[keep]).assign({name: result[name] for name in tested})
+
+
+def _alignment(runs: Runs) -> xr.Dataset:
+    """Return the alignment of all layers over all runs, layers in the order of the networks."""
+    cells, layers = {}, {}
+    for key, result in runs.items():
+        if "alignment" not in result.children:
+            continue
+        dataset = result.children["alignment"].to_dataset(inherit=False).reset_coords("step")
+        cells[key] = dataset.rename(step="step_at_epoch")
+        layers |= dict.fromkeys(dataset["layer"].values.tolist())
+    empty = next(iter(cells.values())).isel(epoch=slice(0), layer=slice(0))
+    stacked = _stack({key: cells.get(key, empty) for key in runs})
+    return stacked.reindex(layer=list(layers)).assign_coords(
+        layer=labels.coordinate("layer", list(layers))
+    )
+
+
+def _sizes(runs: Runs) -> dict[str, xr.Variable]:
+    """Return the number of parameters of each condition, where the runs say it."""
+    firsts = {condition: result for (condition, _), result in reversed(runs.items())}
+    order = list(dict.fromkeys(condition for condition, _ in runs))
+    if not all("num_parameters" in result.data_vars for result in firsts.values()):
+        return {}
+    values = [int(firsts[condition]["num_parameters"]) for condition in order]
+    return {"num_parameters": labels.variable("condition", values, "1", "weights and biases")}
 
 
 def _stack(cells: Mapping[tuple[str, int], xr.Dataset]) -> xr.Dataset:
@@ -164,31 +197,3 @@ def _fillable(dataset: xr.Dataset) -> xr.Dataset:
             wanted = np.float64 if kind == "b" else object
             dataset[name] = values.astype(wanted).assign_attrs(values.attrs)
     return dataset
-
-
-def _facts(configs: list[RunConfig]) -> dict[str, xr.Variable]:
-    """Return what is known of each condition as coordinates."""
-    full = [float(config.network.bottleneck) for config in configs]
-    ranks = [
-        {"low_rank": float(getattr(config.feedback, "rank", np.nan)), "exact": width}.get(
-            config.feedback.rule, np.nan
-        )
-        for config, width in zip(configs, full, strict=True)
-    ]
-    widest = max(full)
-    ranks = [
-        np.nan if config.network.bottleneck < widest else rank
-        for config, rank in zip(configs, ranks, strict=True)
-    ]
-    return {
-        "feedback_rank": labels.variable("condition", ranks, "1", "rank of the feedback"),
-        "bottleneck": labels.variable(
-            "condition",
-            [config.network.bottleneck for config in configs],
-            "1",
-            "channels of the retinal output",
-        ),
-        "rule": labels.variable(
-            "condition", [config.feedback.rule for config in configs], "1", "feedback rule"
-        ),
-    }

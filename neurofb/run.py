@@ -5,20 +5,14 @@ import time
 from pathlib import Path
 
 import xarray as xr
-from torch import nn
 
 from neurofb import labels
-from neurofb.build import build, check_fired, load_network
+from neurofb.build import build, check_fired, load_network, num_parameters
 from neurofb.claim import CONFIG, RESULT, claim, discard
-from neurofb.config import Measurement, RunConfig, to_json
+from neurofb.config import RunConfig, to_json
 from neurofb.data import ImageSplits
-from neurofb.measures import (
-    counted_units,
-    receptive_field,
-    response_to_images,
-    shape_measures,
-    spectrum_matched_noise,
-)
+from neurofb.fields import characterise, map_layer
+from neurofb.tracking import tracked_training, tracker, unpack
 from neurofb.training import evaluate, train
 
 __all__ = [
@@ -41,6 +35,7 @@ def run(
     overwrite: bool = False,
     progress: bool = True,
     cache: Path | None = None,
+    data: ImageSplits | None = None,
 ) -> xr.DataTree:
     """Train a network and measure it.
 
@@ -58,13 +53,16 @@ def run(
         Show a progress bar.
     cache
         Folder in which data that are slow to make are kept.
+    data
+        What ``config.data.load`` returns, if it is at hand already.
 
     Returns
     -------
     xr.DataTree
-        ``/`` test_loss, test_accuracy, and configuration and provenance in the attributes;
-        ``/training`` (step, epoch); ``/receptive_field/<layer>`` (unit, channel, y, x) with the
-        measures of shape, below it ``untrained`` and ``noise``, the nulls; ``/snapshots``.
+        ``/`` test_loss, test_accuracy, num_parameters, and configuration and provenance in the
+        attributes; ``/training`` (step, epoch); ``/receptive_field/<layer>`` (unit, channel, y, x)
+        with the measures of shape, below it ``untrained`` and ``noise``, the nulls; ``/snapshots``;
+        ``/alignment`` (epoch, layer).
 
     Raises
     ------
@@ -85,29 +83,25 @@ def run(
         if done is not None:
             return done
     wall, cpu = time.perf_counter(), time.process_time()
-    data = config.data.load(cache)
+    data = config.data.load(cache) if data is None else data
     network = build(config, data)
     measure, seed = config.measurement, config.seed
     untrained = {layer: map_layer(network, layer, measure, data, seed) for layer in measure.layers}
     result = train(
         network,
         data,
-        config.training,
+        tracked_training(config),
         seed=seed,
         device=config.device,
         folder=folder,
         resume=resume,
         progress=progress,
-        snapshot=(lambda net: map_layer(net, measure.layers[0], measure, data, seed))
-        if measure.layers
-        else None,
+        snapshot=tracker(config, data),
         identity={"run": json.loads(to_json(config))},
     )
     check_fired(network, data.train.images[:2])
     test = evaluate(network, data.test, arithmetic=result.arithmetic)
-    tree = {"/training": result.history}
-    if result.snapshots is not None:
-        tree["/snapshots"] = result.snapshots
+    tree = {"/training": result.history, **unpack(result.snapshots, config, data)}
     for layer in measure.layers:
         trained = map_layer(network, layer, measure, data, seed)
         tree |= characterise(layer, trained, untrained[layer], measure, seed)
@@ -115,6 +109,9 @@ def run(
         {
             "test_loss": labels.variable((), test.loss, "nat", "cross-entropy on the test set"),
             "test_accuracy": labels.variable((), test.accuracy, "1", "accuracy on the test set"),
+            "num_parameters": labels.variable(
+                (), num_parameters(network), "1", "weights and biases, without the feedback's"
+            ),
         },
         attrs=labels.provenance(
             title=f"{config.name}, seed {seed}",
@@ -131,63 +128,3 @@ def run(
     if folder is not None:
         labels.save(whole, Path(folder) / RESULT)
     return whole
-
-
-def map_layer(
-    network: nn.Module, layer: str, measure: Measurement, data: ImageSplits, seed: int
-) -> xr.Dataset:
-    """Map the receptive fields of a layer, and which units are alive on validation images.
-
-    Examples
-    --------
-    >>> config = RunConfig(name="test")
-    >>> data = config.data.load()  # doctest: +SKIP
-    >>> map_layer(build(config, data), "retina_2", Measurement(), data, 0).sizes  # doctest: +SKIP
-    Frozen({'unit': 32, 'channel': 1, 'y': 13, 'x': 13})
-    """
-    rf = receptive_field(
-        network,
-        layer,
-        input_shape=data.image_shape,
-        num_probes=measure.num_probes,
-        probe_std=measure.probe_std,
-        seed=seed,
-    )
-    images = data.validation if len(data.validation.labels) else data.train
-    return rf.merge(response_to_images(network, layer, images.images[: measure.num_images]))
-
-
-def characterise(
-    layer: str, trained: xr.Dataset, untrained: xr.Dataset, measure: Measurement, seed: int
-) -> dict[str, xr.Dataset]:
-    """Measure the shape of a layer's fields and, with the same call, of their two nulls.
-
-    Returns
-    -------
-    dict
-        Path in the tree → Dataset: the layer, below it ``untrained`` (the network before training)
-        and ``noise`` (noise with the amplitude spectrum of each trained field).
-
-    Examples
-    --------
-    >>> tree = characterise("retina_2", trained, untrained, Measurement(), 0)  # doctest: +SKIP
-    >>> list(tree)  # doctest: +SKIP
-    ['/receptive_field/retina_2', '/receptive_field/retina_2/untrained', ...]
-    """
-    fields = {
-        "": trained,
-        "/untrained": untrained,
-        "/noise": spectrum_matched_noise(trained, seed=seed),
-    }
-    tree = {}
-    for key, rf in fields.items():
-        reference = None if key else untrained
-        shape = shape_measures(rf, reference=reference, fits=measure.fits)
-        table = rf[["receptive_field"]].merge(shape)
-        if not key:
-            table = table.merge(rf[["alive", "active_fraction"]])
-            silent = (table["alive"] == 0) & table["status"].isin(["ok", "truncated"])
-            table["status"] = table["status"].where(~silent, "silent")
-            table["counted"] = counted_units(table)
-        tree[f"/receptive_field/{layer}{key}"] = table
-    return tree

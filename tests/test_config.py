@@ -8,6 +8,7 @@ import pytest
 from neurofb.config import Measurement, RunConfig, change, difference, from_json, replace, to_json
 from neurofb.data import Cifar, FashionMNIST, Idx, ImageFolder, NaturalPatches, Npz
 from neurofb.feedback import Direct, Exact, FactoredKolenPollack, Fixed, LowRank, Random
+from neurofb.networks import MLPConfig, ResNetConfig, RetinaVVSConfig, VGGConfig, ViTConfig
 from neurofb.training import Constant, Optimiser, TrainingConfig
 
 PLAIN = RunConfig(name="plain")
@@ -25,6 +26,10 @@ CONFIGS = [
         feedback_overrides={"vvs_*": LowRank(rank=2), "hidden": Exact()},
     ),
     RunConfig(name="a", measurement=Measurement(layers=(), alignment_images=8)),
+    RunConfig(name="w", network=MLPConfig(hidden=(8, 4))),
+    RunConfig(name="v", network=VGGConfig()),
+    RunConfig(name="s", network=ResNetConfig()),
+    RunConfig(name="i", network=ViTConfig()),
     RunConfig(name="n", data=NaturalPatches(), measurement=Measurement(layers=("hidden",))),
     RunConfig(name="m", data=FashionMNIST()),
     RunConfig(name="c", data=Cifar(path="some/folder", classes=100, labels="coarse")),
@@ -145,7 +150,7 @@ def test_change_refuses_in_one_line(name, value, message):
     [
         ((), "bogus"),
         (("data",), "data.shapes.bogus"),
-        (("network",), "network.bogus"),
+        (("network",), "network.retina_vvs.bogus"),
         (("feedback",), "feedback.low_rank.bogus"),
         (("feedback", "learning"), "feedback.low_rank.learning.oja.bogus"),
         (("training",), "training.bogus"),
@@ -182,6 +187,19 @@ def test_overrides_are_set_as_json_and_keep_their_order():
     overrides = change(PLAIN, {"feedback_overrides": text}).feedback_overrides
     assert overrides == {"vvs_2": Exact(), "vvs_*": LowRank(rank=2)}
     assert list(overrides) == ["vvs_2", "vvs_*"]
+
+
+def test_another_network_is_set_as_json():
+    config = change(PLAIN, {"network": '{"network": "mlp", "hidden": [8, 4]}'})
+    assert config.network == MLPConfig(hidden=(8, 4))
+    with pytest.raises(ValueError, match=r"^network: .*'bogus'.*'retina_vvs', 'mlp'"):
+        change(PLAIN, {"network.network": "bogus"})
+
+
+def test_a_stored_network_without_a_tag_is_the_retina():
+    tree = json.loads(to_json(replace(PLAIN, network=RetinaVVSConfig(hidden=7))))
+    del tree["network"]["network"], tree["feedback_overrides"]
+    assert from_json(json.dumps(tree)).network == RetinaVVSConfig(hidden=7)
 
 
 def test_snapshots_of_nothing_are_refused():

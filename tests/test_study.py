@@ -35,7 +35,7 @@ def times(folder):
 
 def test_conditions_with_fewer_units_are_filled_up(finished):
     study, folder, tree = finished
-    assert tree.sizes == {"condition": 2, "seed": 2, "step": 12}
+    assert tree.sizes == {"condition": 2, "seed": 2, "step": 12, "epoch": 3}
     layer = tree["retina_2"].to_dataset()
     assert layer["receptive_field"].dims == ("condition", "seed", "unit", "y", "x")
     narrow = layer.sel(condition="BP narrow")

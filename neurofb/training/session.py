@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from neurofb.data.augment import augment
 from neurofb.data.images import ImageSet, ImageSplits
+from neurofb.feedback import present_targets
 from neurofb.training.arithmetic import Arithmetic
 from neurofb.training.checkpoint import FILE_NAME, save_checkpoint
 from neurofb.training.config import TrainingConfig
@@ -77,6 +78,7 @@ class Session:
             logits = self.network(images)
         loss = functional.cross_entropy(logits.float(), labels)
         self.optimiser.zero_grad(set_to_none=True)
+        present_targets(self.network, labels)
         loss.backward()
         self.optimiser.step()
 
