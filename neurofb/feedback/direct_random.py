@@ -11,6 +11,7 @@ from torch.nn import functional
 from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.pathway import Pathway, Site, uniform
+from neurofb.feedback.phase import PATHWAY_LEARNING
 from neurofb.feedback.route import DirectRoute, RouteMap, route_map
 from neurofb.feedback.stage import Convolution
 
@@ -121,8 +122,9 @@ class DirectRandomPathway(DirectRoute):
         g = g.reshape(shape).to(h.dtype)
         if not self.learns:
             return g, ()
-        gradient = stage.product(x, sent, self.B.shape)
-        return g, (gradient * self.mask if self.is_sparse else gradient,)
+        with PATHWAY_LEARNING:
+            gradient = stage.product(x, sent, self.B.shape)
+            return g, (gradient * self.mask if self.is_sparse else gradient,)
 
     def _sent(self, error: Tensor) -> Tensor:
         """Return s: the error, its sign, or the classes as one-hot vectors."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from neurofb.feedback.pathway import Pathway
+from neurofb.feedback.phase import WEIGHT_GRADIENT
 from neurofb.feedback.route import FeedbackLayer
 from neurofb.feedback.stage import Stage, padding_before, stage_of
 
@@ -45,7 +46,8 @@ class _Backward(torch.autograd.Function):
         h, weight = ctx.saved_tensors
         needs_error, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         error, learned = None, (None,) * ctx.num_learned
-        grad_weight, grad_bias = ctx.stage.gradients(h, delta, weight, needs_weight, needs_bias)
+        with WEIGHT_GRADIENT:
+            grad_weight, grad_bias = ctx.stage.gradients(h, delta, weight, needs_weight, needs_bias)
         if needs_error:
             error, learned = ctx.pathway.backward(h, delta, weight, ctx.stage, grad_weight)
             ctx.pathway.fired += 1

@@ -21,6 +21,7 @@ from neurofb.feedback.learning import Learning, Signals
 from neurofb.feedback.normative import Normative
 from neurofb.feedback.oja import Oja
 from neurofb.feedback.pathway import Pathway, Site, uniform
+from neurofb.feedback.phase import PATHWAY_LEARNING
 from neurofb.feedback.stage import Dense, Stage
 from neurofb.feedback.subspace import Subspace
 from neurofb.feedback.svd_refresh import SvdRefresh
@@ -163,7 +164,8 @@ class LowRankPathway(Pathway):
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Q P δ and the learning rule's pseudo-gradients of Q and P."""
-        self.learning.prepare(self, weight)
+        with PATHWAY_LEARNING:
+            self.learning.prepare(self, weight)
         factors = self.factors
         q, p = self.Q.detach().to(delta.dtype), self.P.detach().to(delta.dtype)
         inner, outer = factors.kernels(q, p)
@@ -173,7 +175,8 @@ class LowRankPathway(Pathway):
         if self.learned_names:
             target = self._one_hot(delta) if self.learning.needs_targets else None
             signals = Signals(h, delta, z, g, q, p, weight, factors, grad_weight, target)
-            grad_q, grad_p = self.learning.gradients(signals)
+            with PATHWAY_LEARNING:
+                grad_q, grad_p = self.learning.gradients(signals)
             learned = tuple({"Q": grad_q, "P": grad_p}[name] for name in self.learned_names)
         if self.matches_energy and weight is not None:
             g = g * energy_ratio(weight, factors, self.Q.detach(), self.P.detach()).to(g.dtype)

@@ -10,6 +10,7 @@ from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.learning import DenseSignals
 from neurofb.feedback.pathway import Pathway, Site, uniform
+from neurofb.feedback.phase import PATHWAY_LEARNING
 from neurofb.feedback.seeded import SeededPathway
 from neurofb.feedback.stage import Stage
 from neurofb.feedback.weight_mirror import WeightMirror
@@ -91,7 +92,8 @@ class RandomPathway(SeededPathway):
         if not self.learning.learns:
             return g, ()
         signals = DenseSignals(h, delta, b, stage, weight, grad_weight, self.seed, self.fired)
-        return g, (self.learning.dense_gradient(signals),)
+        with PATHWAY_LEARNING:
+            return g, (self.learning.dense_gradient(signals),)
 
 
 def uniform_bound(weight: Tensor) -> float:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from neurofb.feedback.factors import truncated_svd
 from neurofb.feedback.learning import Learning, Matrices, Signals
+from neurofb.feedback.phase import Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +47,9 @@ class SvdRefresh(Learning):
         assert weight is not None, "refused by the pathway when it is built"
         if pathway.fired % self.every == 0:
             factors = pathway.factors
-            pathway.set_matrices(
-                *factors.split(*truncated_svd(factors.matrix(weight), pathway.rank))
-            )
+            with Phase("svd_refresh", every=self.every):
+                left, right = truncated_svd(factors.matrix(weight), pathway.rank)
+                pathway.set_matrices(*factors.split(left, right))
 
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
         """Return no pseudo-gradients."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from neurofb.feedback.factors import grouped
 from neurofb.feedback.learning import DenseSignals, Learning
+from neurofb.feedback.phase import Phase
 from neurofb.feedback.seeded import generator_of_pass
 from neurofb.feedback.stage import Convolution
 
@@ -75,13 +76,14 @@ class WeightMirror(Learning):
         assert weight is not None, "only pathways of a layer's own error have this rule"
         if signals.fired % self.every:
             return torch.zeros_like(b)
-        groups = signals.stage.groups if isinstance(signals.stage, Convolution) else 1
-        maps = weight.reshape(groups, weight.shape[0] // groups, -1)  # one matrix a group
-        x = torch.randn(
-            (groups, self.num_samples, maps.shape[2]),
-            generator=generator_of_pass(signals.seed, signals.fired, weight.device),
-            device=weight.device,
-        ).to(weight.dtype)
-        y = grouped(x, maps.mT)
-        correlation = grouped(y.mT, x) / self.num_samples
-        return self.decay * b - correlation.reshape(b.shape)
+        with Phase("pathway_learning", every=self.every):
+            groups = signals.stage.groups if isinstance(signals.stage, Convolution) else 1
+            maps = weight.reshape(groups, weight.shape[0] // groups, -1)  # one matrix a group
+            x = torch.randn(
+                (groups, self.num_samples, maps.shape[2]),
+                generator=generator_of_pass(signals.seed, signals.fired, weight.device),
+                device=weight.device,
+            ).to(weight.dtype)
+            y = grouped(x, maps.mT)
+            correlation = grouped(y.mT, x) / self.num_samples
+            return self.decay * b - correlation.reshape(b.shape)
