@@ -15,10 +15,19 @@ from neurofb import feedback as fb
 PATHWAYS: dict[str, fb.PathwaySpec] = {
     "exact": fb.Exact(),
     "random": fb.Random(),
+    "random_kp": fb.Random(learning=fb.KolenPollack()),
+    "weight_mirror": fb.Random(learning=fb.WeightMirror()),
+    "usf": fb.SignSymmetric(),
+    "brsf": fb.SignSymmetric(magnitude="batch_random"),
+    "frsf": fb.SignSymmetric(magnitude="fixed_random"),
     "fixed": fb.LowRank(rank=2, learning=fb.Fixed()),
     "normative": fb.LowRank(rank=2, learning=fb.Normative()),
     "oja": fb.LowRank(rank=2),
     "oja_raw": fb.LowRank(rank=2, learning=fb.Oja(normalise=False)),
+    "subspace": fb.LowRank(rank=2, learning=fb.Subspace()),
+    "kernel_in_p_subspace": fb.LowRank(rank=2, learning=fb.Subspace(), spatial_factor="P"),
+    "norm_of_w": fb.LowRank(rank=2, match_energy=True),
+    "kernel_in_p_norm_of_w": fb.LowRank(rank=2, match_energy=True, spatial_factor="P"),
     "kp": fb.LowRank(rank=2, learning=fb.KolenPollack()),
     "kernel_in_p_kp": fb.LowRank(rank=2, learning=fb.KolenPollack(), spatial_factor="P"),
     "direct_kp": fb.Direct(source="readout", rank=2, learning=fb.KolenPollack()),
@@ -168,17 +177,25 @@ def dense() -> Callable[[nn.Module, tuple[int, ...]], Tensor]:
 
 @pytest.fixture
 def effective_weight() -> Callable[[nn.Module], Tensor]:
-    """Return the kernel whose transpose a layer-to-layer pathway takes the error through."""
+    """Return the kernel whose transpose a layer-to-layer pathway took the last error through."""
 
     def build(layer: nn.Module) -> Tensor:
         pathway = layer.pathway
         if pathway.rule.startswith("exact"):
             return layer.weight.detach()
         if pathway.rule.startswith("random"):
-            return pathway.B
+            return pathway.B.detach()
+        if pathway.rule.startswith("sign"):
+            pathway.fired -= 1
+            magnitudes = pathway.magnitudes(layer.weight.shape)
+            pathway.fired += 1
+            return magnitudes * layer.weight.detach().sign()
         q, p = pathway.Q.detach(), pathway.P.detach()
         if isinstance(layer, nn.Linear):
-            return (q @ p).T
+            out = (q @ p).T
+            return (
+                out * layer.weight.detach().norm() / out.norm() if pathway.matches_energy else out
+            )
         out = torch.zeros_like(layer.weight)
         c_out, c_group, ky, kx = out.shape
         per_group, rank = c_out // layer.groups, p.shape[1]
@@ -192,6 +209,6 @@ def effective_weight() -> Callable[[nn.Module], Tensor]:
                             q_value = row[y, x] if row.numel() > 1 else row[0, 0]
                             p_value = column[y, x] if column.numel() > 1 else column[0, 0]
                             out[o, i, y, x] += q_value * p_value
-        return out
+        return out * layer.weight.detach().norm() / out.norm() if pathway.matches_energy else out
 
     return build
