@@ -22,11 +22,12 @@ from neurofb.feedback.route import (
     Source,
     mixed,
 )
+from neurofb.feedback.sign_symmetric import SignSymmetric
 from neurofb.feedback.stage import stage_of
 from neurofb.feedback.trace import Call, trace
 
 #: The settings of a pathway. A new rule is one file and one name here.
-PathwaySpec = Exact | Random | LowRank | Direct | DirectRandom
+PathwaySpec = Exact | Random | SignSymmetric | LowRank | Direct | DirectRandom
 
 
 def attach(

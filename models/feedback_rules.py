@@ -1,0 +1,178 @@
+"""Rules × networks on Fashion-MNIST: which way of the error costs how much accuracy.
+
+Every function returns a `neurofb.study.Study`. The rates of `table` were chosen with `rates`: one
+seed of its own, on validation images; the test images are looked at once, by `table`.
+"""
+
+from dataclasses import replace
+
+from neurofb.config import Measurement, RunConfig
+from neurofb.data import FashionMNIST
+from neurofb.feedback import (
+    Direct,
+    DirectRandom,
+    KolenPollack,
+    LowRank,
+    Normative,
+    Oja,
+    PathwaySpec,
+    Random,
+    SignSymmetric,
+    WeightMirror,
+)
+from neurofb.networks import MLPConfig, VGGConfig, ViTConfig
+from neurofb.study import Study
+from neurofb.training import Optimiser, TrainingConfig
+
+#: learning rates that `rates` tries for every rule and network
+RATES = (3e-4, 1e-3, 3e-3)
+#: ranks of the low-rank rules; the last one is clipped to what each layer allows
+RANKS = {"r=4": 4, "r=10": 10, "r=32": 32, "full": 10**6}
+
+#: small networks for 28 × 28 grey images, and numbers of updates with 128 images (157 an epoch)
+NETWORKS = {
+    "MLP": (MLPConfig(image_size=28, in_channels=1), 785),
+    "VGG": (
+        VGGConfig(
+            image_size=28,
+            in_channels=1,
+            widths=(16, 32, 64, 128),
+            layers_per_block=1,
+            hidden=64,
+            dropout=0.0,
+        ),
+        471,
+    ),
+    "ViT": (
+        ViTConfig(image_size=28, in_channels=1, patch=7, dim=64, depth=4, heads=4, dropout=0.0),
+        785,
+    ),
+}
+#: learning rate of every rule on every network, by the validation accuracy of `rates`
+CHOSEN: dict[str, float] = {}
+#: layers whose error goes by the rule: all but the first, behind which nothing learns
+LAYERS = {
+    "MLP": ("hidden_[23]", "readout"),
+    "VGG": ("conv_[234]_1", "hidden", "readout"),
+    "ViT": ("blocks.*", "readout"),
+}
+#: modules whose input gets the error directly; a block of the ViT learns inside by backpropagation
+DIRECT = {
+    "MLP": ("hidden_[23]",),
+    "VGG": ("conv_[234]_1", "hidden"),
+    "ViT": ("blocks.[0123]",),
+}
+
+
+def table() -> Study:
+    """All rules on MLP, VGG and ViT at the rates chosen, three seeds."""
+    conditions = {
+        f"{network}, {rule}": _at_rate(config, CHOSEN[f"{network}, {rule}"])
+        for network in NETWORKS
+        for rule, config in _rules(network).items()
+    }
+    return Study(name="Feedback rules on Fashion-MNIST", conditions=conditions, seeds=(0, 1, 2))
+
+
+def rates() -> Study:
+    """Every rule on every network at three rates, one seed: the search that `table` stands on."""
+    conditions = {
+        f"{network}, {rule}, rate {rate:g}": _at_rate(config, rate)
+        for network in NETWORKS
+        for rule, config in _rules(network).items()
+        for rate in RATES
+    }
+    return Study(name="Learning rates by validation", conditions=conditions, seeds=(100,))
+
+
+def class_numbers() -> Study:
+    """LDFA's rank against the number of classes, at two widths of the MLP, three seeds."""
+    conditions = {}
+    for classes in (2, 5, 10):
+        for width in (64, 512):
+            base = _base("MLP")
+            network = replace(base.network, hidden=(width,) * 3, num_classes=classes)
+            data = FashionMNIST(num_train=10_000, num_classes=classes)
+            training = replace(base.training, num_steps=395)  # five epochs
+            base = replace(base, network=network, data=data, training=training)
+            start = f"{classes} classes, width {width}"
+            conditions[f"{start}, BP"] = _at_rate(base, 1e-3)
+            for rank in (1, 2, 3, 5, 10, 20):
+                config = _with(base, "MLP", _local(rank), readout=_local(rank, drive="target"))
+                conditions[f"{start}, LDFA r={rank}"] = _at_rate(config, 1e-3)
+    return Study(name="Rank and number of classes", conditions=conditions, seeds=(0, 1, 2))
+
+
+def _rules(network: str) -> dict[str, RunConfig]:
+    """Return the runs of a network, rule by rule."""
+    base = _base(network)
+    rules = {
+        "BP": base,
+        "FA": _with(base, network, Random()),
+        "uSF": _with(base, network, SignSymmetric()),
+        "KP": _with(base, network, Random(learning=KolenPollack())),
+    }
+    if network == "MLP":
+        rules["WM"] = _with(base, network, Random(learning=WeightMirror()))
+    dfa, dldfa = DirectRandom(), Direct(source="readout", rank=10, learning=KolenPollack())
+    rules["DFA"] = _with(base, network, dfa, DIRECT[network], readout=Random())
+    for label, rank in RANKS.items():
+        local, last = _local(rank), _local(rank, drive="target")
+        rules[f"LDFA {label}, local"] = _with(base, network, local, readout=last)
+    for label, rank in RANKS.items():
+        pathway = LowRank(rank=rank, learning=Normative(), start="svd", clip_rank=True)
+        rules[f"LDFA {label}, normative"] = _with(base, network, pathway)
+    last = LowRank(rank=10, learning=KolenPollack())
+    rules["dLDFA r=10"] = _with(base, network, dldfa, DIRECT[network], readout=last)
+    return {label: replace(run, name=f"{network}, {label}") for label, run in rules.items()}
+
+
+def _base(network: str) -> RunConfig:
+    """Return a network's run by backpropagation."""
+    config, num_steps = NETWORKS[network]
+    return RunConfig(
+        name=network,
+        data=FashionMNIST(num_train=20_000),
+        network=config,
+        measurement=Measurement(layers=()),
+        training=TrainingConfig(
+            num_steps=num_steps,
+            batch_size=128,
+            precision="bfloat16" if network == "VGG" else "float32",
+            channels_last=network == "VGG",
+            checkpoint_every=num_steps,
+        ),
+    )
+
+
+def _local(rank: int, drive: str = "error") -> LowRank:
+    """Return LDFA of the first generation: Oja for P, Kolen-Pollack for Q."""
+    return LowRank(rank=rank, learning=Oja(drive=drive), clip_rank=True)
+
+
+def _with(
+    config: RunConfig,
+    network: str,
+    pathway: PathwaySpec,
+    layers: tuple[str, ...] | None = None,
+    readout: PathwaySpec | None = None,
+) -> RunConfig:
+    """Return a run with a pathway on the layers, and another one on the last layer."""
+    overrides = {} if readout is None else {"readout": readout}
+    return replace(
+        config,
+        feedback=pathway,
+        feedback_layers=LAYERS[network] if layers is None else layers,
+        feedback_overrides=overrides,
+    )
+
+
+def _at_rate(config: RunConfig, rate: float) -> RunConfig:
+    """Return a run with one learning rate for weights and feedback matrices.
+
+    Adam's ε is 1e-6, above the rounding of Oja's rule on a square P, which Adam would blow up.
+    """
+    optimiser = Optimiser(
+        learning_rate=rate, weight_decay=0.01, decay_on="weights", options={"eps": 1e-6}
+    )
+    return replace(config, training=replace(config.training, optimiser=optimiser))
