@@ -46,6 +46,9 @@ class Idx:
         Number of validation images, drawn from the train images; None takes a tenth.
     seed
         Seed of both draws.
+    num_classes
+        Number of classes: only images of the first ones, by label, are taken, before the draws;
+        None takes all.
     image_size
         Side of the images (pixels): larger pads with zeros, smaller crops, about the centre; None
         leaves them as they are.
@@ -64,6 +67,7 @@ class Idx:
     num_train: int | None = None
     num_validation: int | None = None
     seed: int = 1
+    num_classes: int | None = None
     image_size: int | None = None
     normalise: Normalisation = "image"
 
@@ -96,7 +100,7 @@ class FashionMNIST:
     folder
         Holds the four idx files; None looks for Debian's package dataset-fashion-mnist in the
         system's shared data folders (``XDG_DATA_DIRS``).
-    num_train, num_validation, seed, image_size, normalise
+    num_train, num_validation, seed, num_classes, image_size, normalise
         As in `Idx`.
 
     References
@@ -114,6 +118,7 @@ class FashionMNIST:
     num_train: int | None = None
     num_validation: int | None = None
     seed: int = 1
+    num_classes: int | None = None
     image_size: int | None = None
     normalise: Normalisation = "image"
 
@@ -141,6 +146,8 @@ def _check_settings(source: Idx | FashionMNIST) -> None:
     """Check what the two sources share."""
     check_sizes(source.seed, num_train=source.num_train, num_validation=source.num_validation)
     check_normalisation(source.normalise)
+    if source.num_classes is not None and source.num_classes < 2:
+        raise ValueError(f"num_classes={source.num_classes} must be None or at least 2")
     if source.image_size is not None and not 4 <= source.image_size <= 1024:
         raise ValueError(f"image_size={source.image_size} must be None or from 4 to 1024")
 
@@ -170,6 +177,14 @@ def _load(
     if classes is None:
         highest = max(int(arrays.labels.max(initial=0)) for arrays in (train, test))
         classes = tuple(str(label) for label in range(highest + 1))
+    if source.num_classes is not None:
+        if source.num_classes > len(classes):
+            raise ValueError(
+                f"num_classes={source.num_classes} is too many: {str(folder)!r} has {len(classes)} "
+                "classes"
+            )
+        classes = classes[: source.num_classes]
+        train, test = (_first_classes(arrays, len(classes)) for arrays in (train, test))
     if source.image_size is not None:
         train = Arrays(_resize(train.images, source.image_size), train.labels)
         test = Arrays(_resize(test.images, source.image_size), test.labels)
@@ -238,6 +253,12 @@ def _read_idx(path: Path, num_dims: int) -> UInt8[np.ndarray, "..."]:
             f"{' × '.join(map(str, shape))}: truncated or damaged"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _first_classes(arrays: Arrays, num_classes: int) -> Arrays:
+    """Return the images of the first classes, in their order."""
+    chosen = arrays.labels < num_classes
+    return Arrays(arrays.images[chosen], arrays.labels[chosen])
 
 
 def _resize(

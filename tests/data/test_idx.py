@@ -58,6 +58,29 @@ def test_subsets_are_seeded_and_disjoint(put: Put, make: Make) -> None:
     assert torch.equal(other.test.images, whole.test.images)
 
 
+def test_only_the_first_classes(put: Put, make: Make) -> None:
+    folder = put(make["idx"]())
+    whole = Idx(folder=folder, normalise="none", num_validation=0).load()
+    two = Idx(folder=folder, normalise="none", num_classes=2, num_train=9, num_validation=3).load()
+    assert two.classes == ("0", "1")
+    assert (two.train.num_images, two.validation.num_images) == (9, 3)  # of the 14 of 20 that count
+    assert two.test.labels.tolist() == [0, 1, 0, 1]
+    assert torch.equal(two.test.images, whole.test.images[[0, 1, 3, 4]])
+    for part in (two.train, two.validation):
+        for image, label in zip(part.images, part.labels, strict=True):
+            same = (whole.train.images == image).all((1, 2, 3))
+            assert whole.train.labels[same].tolist() == [label]
+            assert label < 2
+    assert FashionMNIST(folder=folder, num_classes=2).load().classes == FASHION_CLASSES[:2]
+
+
+def test_more_classes_than_there_are(put: Put, make: Make) -> None:
+    with pytest.raises(ValueError, match=r"num_classes=4 is too many: .* has 3 classes"):
+        Idx(folder=put(make["idx"]()), num_classes=4).load()
+    with pytest.raises(ValueError, match=r"num_classes=11 is too many: .* has 10 classes"):
+        FashionMNIST(folder=put(make["idx"]()), num_classes=11).load()
+
+
 def test_image_size_pads_and_crops_about_the_centre(put: Put, make: Make) -> None:
     folder = put(make["idx"]())
     same, large, small = (
@@ -150,6 +173,7 @@ def test_a_compression_bomb_stops_at_the_limit(
         ({"num_train": 0}, "num_train=0 must be at least 1"),
         ({"num_validation": -1}, "num_validation=-1 must be at least 0"),
         ({"seed": -1}, "seed=-1"),
+        ({"num_classes": 1}, "num_classes=1 must be None or at least 2"),
         ({"image_size": 2}, "image_size=2 must be None or from 4 to 1024"),
         ({"normalise": "x"}, "normalise='x'"),
     ],
