@@ -5,9 +5,10 @@ seed of its own, on validation images; the test images are looked at once, by `t
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from neurofb.config import Measurement, RunConfig
-from neurofb.data import FashionMNIST
+from neurofb.data import Augmentation, FashionMNIST
 from neurofb.feedback import (
     Direct,
     DirectRandom,
@@ -138,6 +139,7 @@ def _base(network: str) -> RunConfig:
         training=TrainingConfig(
             num_steps=num_steps,
             batch_size=128,
+            augmentation=Augmentation(rotate=False, flip=False, shift=0),
             precision="bfloat16" if network == "VGG" else "float32",
             channels_last=network == "VGG",
             checkpoint_every=num_steps,
@@ -145,7 +147,7 @@ def _base(network: str) -> RunConfig:
     )
 
 
-def _local(rank: int, drive: str = "error") -> LowRank:
+def _local(rank: int, drive: Literal["error", "target"] = "error") -> LowRank:
     """Return LDFA of the first generation: Oja for P, Kolen-Pollack for Q."""
     return LowRank(rank=rank, learning=Oja(drive=drive), clip_rank=True)
 
