@@ -1,5 +1,6 @@
 """Measures: from a network or a tensor to labelled numbers."""
 
+from neurofb.measures.alignment import alignment
 from neurofb.measures.alive import response_to_images
 from neurofb.measures.bars import bar_orientedness
 from neurofb.measures.claims import contrast, rank_trend, verdict
@@ -13,6 +14,7 @@ from neurofb.measures.shape import shape_measures
 from neurofb.measures.symmetry import rotation_correlation, rotational_symmetry
 
 __all__ = [
+    "alignment",
     "bar_orientedness",
     "contrast",
     "counted_units",
