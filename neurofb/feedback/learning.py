@@ -8,7 +8,7 @@ rules never look at the loss.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from torch import Tensor
 
@@ -102,6 +102,21 @@ class Learning:
     def dense_gradient(self, signals: DenseSignals) -> Tensor:
         """Return the pseudo-gradient of B, in B's layout, for a rule that can teach it."""
         raise NotImplementedError
+
+
+def check_learning(learning: object, allowed: Any) -> None:
+    """Refuse a rule that is not in a pathway's union of rules.
+
+    Examples
+    --------
+    >>> from neurofb.feedback import Fixed, KolenPollack, Oja
+    >>> check_learning(Oja(), Fixed | KolenPollack)
+    Traceback (most recent call last):
+    ValueError: learning=Oja(...) must be one of: Fixed, KolenPollack
+    """
+    if not isinstance(learning, allowed):
+        names = ", ".join(rule.__name__ for rule in get_args(allowed))
+        raise ValueError(f"learning={type(learning).__name__}(...) must be one of: {names}")
 
 
 def kolen_pollack(signals: Signals, factor: Literal["Q", "P"]) -> Tensor:

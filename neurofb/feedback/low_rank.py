@@ -7,6 +7,7 @@ import torch
 from pydantic import Discriminator
 from torch import Tensor, nn
 
+from neurofb.feedback.direct_random import one_hot
 from neurofb.feedback.factored_kolen_pollack import FactoredKolenPollack
 from neurofb.feedback.factors import (
     ConvolutionFactors,
@@ -17,7 +18,7 @@ from neurofb.feedback.factors import (
 )
 from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
-from neurofb.feedback.learning import Learning, Signals
+from neurofb.feedback.learning import Learning, Signals, check_learning
 from neurofb.feedback.normative import Normative
 from neurofb.feedback.oja import Oja
 from neurofb.feedback.pathway import Pathway, Site, uniform
@@ -27,10 +28,8 @@ from neurofb.feedback.subspace import Subspace
 from neurofb.feedback.svd_refresh import SvdRefresh
 
 #: The learning rules of a low-rank map. A new rule is one file and one name here.
-LearningRule = Annotated[
-    Fixed | Normative | Oja | Subspace | KolenPollack | FactoredKolenPollack | SvdRefresh,
-    Discriminator("rule"),
-]
+Rules = Fixed | Normative | Oja | Subspace | KolenPollack | FactoredKolenPollack | SvdRefresh
+LearningRule = Annotated[Rules, Discriminator("rule")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,8 @@ class LowRank:
     Raises
     ------
     ValueError
-        If the rank is below 1 (here) or above what the layer allows (at attachment).
+        If the rank is below 1 or the rule not one of these (here), or the rank above what the
+        layer allows (at attachment).
 
     Examples
     --------
@@ -81,6 +81,7 @@ class LowRank:
 
     def __post_init__(self) -> None:
         check_rank(self.rank)
+        check_learning(self.learning, Rules)
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a layer."""
@@ -125,8 +126,6 @@ class LowRankPathway(Pathway):
         self.transports_weights = learning.transports_weights
         self.learned_names = learning.learned_factors(factors)
         self.matches_energy = False
-        #: class labels of the coming backward pass, for rules that need them
-        self.targets: Tensor | None = None
         self.hold("Q", q.clone(), "Q" in self.learned_names)
         self.hold("P", p.clone(), "P" in self.learned_names)
         self.hold("start_norm", (q.norm() * p.norm()).detach(), learned=False)
@@ -137,11 +136,6 @@ class LowRankPathway(Pathway):
     def learned(self) -> tuple[nn.Parameter, ...]:
         """Those of Q and P that learn by an optimiser."""
         return tuple(self.get_parameter(name) for name in self.learned_names)
-
-    @property
-    def needs_targets(self) -> bool:
-        """Whether the learning rule sees the class labels."""
-        return self.learning.needs_targets
 
     def match_energy(self) -> None:
         """From now on give the map the Frobenius norm of W."""
@@ -173,7 +167,7 @@ class LowRankPathway(Pathway):
         g = factors.inner.back(z, inner, h.shape)
         learned = ()
         if self.learned_names:
-            target = self._one_hot(delta) if self.learning.needs_targets else None
+            target = one_hot(self, delta) if self.learning.needs_targets else None
             signals = Signals(h, delta, z, g, q, p, weight, factors, grad_weight, target)
             with PATHWAY_LEARNING:
                 grad_q, grad_p = self.learning.gradients(signals)
@@ -181,25 +175,6 @@ class LowRankPathway(Pathway):
         if self.matches_energy and weight is not None:
             g = g * energy_ratio(weight, factors, self.Q.detach(), self.P.detach()).to(g.dtype)
         return g, learned
-
-    def _one_hot(self, delta: Tensor) -> Tensor:
-        """Return the targets as rows like δ, and forget them: the next pass has its own."""
-        targets, self.targets = self.targets, None
-        if targets is None:
-            raise ValueError(
-                f"layer {self.layer_name!r}: its feedback learns from the targets, but none were "
-                "presented for this backward pass; call "
-                "neurofb.feedback.present_targets(network, labels) before it"
-            )
-        labels, shape = tuple(targets.shape), tuple(delta.shape)
-        if len(shape) != 2 or labels != shape[:1]:
-            raise ValueError(
-                f"layer {self.layer_name!r}: present_targets got labels of shape {labels}, but the "
-                f"error that they stand for is {shape}; it must be (batch, classes) and the labels "
-                "(batch,)"
-            )
-        classes = torch.arange(shape[1], device=delta.device)
-        return (targets.to(delta.device)[:, None] == classes).to(delta.dtype)
 
 
 def energy_ratio(weight: Tensor, factors: Factors, q: Tensor, p: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
-from neurofb.feedback.learning import DenseSignals
+from neurofb.feedback.learning import DenseSignals, check_learning
 from neurofb.feedback.pathway import Pathway, Site, uniform
 from neurofb.feedback.phase import PATHWAY_LEARNING
 from neurofb.feedback.seeded import SeededPathway
@@ -48,11 +48,7 @@ class Random:
     learning: Annotated[DenseLearningRule, Discriminator("rule")] = Fixed()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.learning, DenseLearningRule):
-            raise ValueError(
-                f"learning={self.learning!r} cannot teach a matrix of full rank; allowed are "
-                "Fixed, KolenPollack and WeightMirror"
-            )
+        check_learning(self.learning, DenseLearningRule)
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a layer."""

@@ -57,6 +57,38 @@ def test_kolen_pollack_difference_decays_for_a_convolution(stride, groups):
         torch.testing.assert_close(gap(), start * (1 - rate * decay) ** step, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.parametrize("trained", ["weight_too", "weight_at_rest"])
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_kolen_pollack_of_full_rank_aligns_at_the_decay_rate(kind, trained):
+    """With equal rate and decay B − W shrinks by (1 − ηλ) a step, exactly, in every entry."""
+    if kind == "linear":
+        layer = nn.Linear(8, 6)
+        net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), layer)
+        x = torch.randn(9, 4, dtype=torch.float64)
+    else:
+        layer = nn.Conv2d(4, 6, 3, (2, 1), (1, 2), (1, 2), groups=2)
+        net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), layer, nn.Flatten())
+        x = torch.randn(3, 2, 8, 9, dtype=torch.float64)
+    net.double()
+    fb.attach(net, {"2": fb.Random(learning=fb.KolenPollack())})
+    b, rate, decay = layer.pathway.B, 0.05, 0.2
+    groups = [{"params": [layer.weight, b]}, {"params": net[0].parameters(), "weight_decay": 0.0}]
+    if trained == "weight_at_rest":  # nothing drives either: both only decay
+        x = torch.zeros_like(x)
+        net[0].bias.data.zero_()
+        groups.pop()
+    optimiser = torch.optim.SGD(groups, lr=rate, weight_decay=decay)
+    first, start = layer.weight.detach().clone(), (b - layer.weight).detach().clone()
+    for step in range(1, 41):
+        optimiser.zero_grad()
+        ((net(x) - 1) ** 2).mean().backward()
+        optimiser.step()
+        gap = (b - layer.weight).detach()
+        torch.testing.assert_close(gap, start * (1 - rate * decay) ** step, rtol=1e-10, atol=1e-13)
+    only_decayed = torch.allclose(layer.weight, first * (1 - rate * decay) ** 40, rtol=1e-10)
+    assert only_decayed == (trained == "weight_at_rest")
+
+
 def test_oja_with_a_constant_covariance_follows_its_flow():
     """PᵀP(t) = Aᵀ (I − P₀P₀ᵀ + AAᵀ)⁻¹ A, A = P₀ e^{Ct}; the error of Euler steps is first order."""
     generator = np.random.default_rng(0)

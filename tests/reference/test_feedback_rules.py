@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from neurofb import feedback as fb
+from neurofb.feedback.seeded import generator_of_pass
 
 STRIDE, PAD, DILATION = (2, 1), (1, 2), (1, 2)
 
@@ -59,6 +60,7 @@ def expected_linear(rule, q, p, w, hs, deltas):
         "normative": lambda: normative(q, p, w),
         "oja": lambda: (kolen_pollack_q(p, hs, deltas), oja(p, deltas)),
         "oja_raw": lambda: (kolen_pollack_q(p, hs, deltas), oja(p, deltas, normalise=False)),
+        "subspace": lambda: (None, oja(p, deltas)),
         "kolen_pollack": lambda: (kolen_pollack_q(p, hs, deltas), None),
         "factored_kolen_pollack": lambda: factored(q, p, hs, deltas),
     }[rule]()
@@ -68,17 +70,19 @@ RULES = {
     "normative": fb.Normative(),
     "oja": fb.Oja(),
     "oja_raw": fb.Oja(normalise=False),
+    "subspace": fb.Subspace(),
     "kolen_pollack": fb.KolenPollack(),
     "factored_kolen_pollack": fb.FactoredKolenPollack(norm_limit=1e9),
 }
 
 
-def check_p(pathway, expected):
-    """P's gradient is as expected; P is a constant where none is."""
-    if expected is None:
-        assert [name for name, _ in pathway.named_parameters()] == ["Q"]
-    else:
-        np.testing.assert_allclose(numpy(pathway.P.grad), expected, atol=1e-11)
+def check(pathway, grad_q, grad_p):
+    """The gradients of Q and P are as expected; a matrix is a constant where none is."""
+    expected = {"Q": grad_q, "P": grad_p}
+    learned = dict(pathway.named_parameters())
+    assert learned.keys() == {name for name in expected if expected[name] is not None}
+    for name, matrix in learned.items():
+        np.testing.assert_allclose(numpy(matrix.grad), expected[name], atol=1e-11)
 
 
 @pytest.mark.parametrize("num_out", [5, 70])  # few and many units, fewer and more than samples
@@ -96,8 +100,24 @@ def test_linear(rule, shape, num_out):
     errors = np.array([linear_error(q, p, d) for d in deltas])
     np.testing.assert_allclose(numpy(h.grad).reshape(-1, 7), errors, atol=1e-12)
     grad_q, grad_p = expected_linear(rule, q, p, numpy(layer.weight), hs, deltas)
-    np.testing.assert_allclose(numpy(layer.pathway.Q.grad), grad_q, atol=1e-11)
-    check_p(layer.pathway, grad_p)
+    check(layer.pathway, grad_q, grad_p)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("rule", [fb.Oja, fb.Subspace])
+def test_one_hot_targets_take_the_place_of_the_error_in_p(rule, normalise):
+    layer = nn.Linear(7, 5).double()
+    learning = rule(drive="target", normalise=normalise)
+    fb.attach(layer, {"": fb.LowRank(rank=3, learning=learning)}, seed=4)
+    p = numpy(layer.pathway.P)
+    h = torch.randn(8, 7, dtype=torch.float64, requires_grad=True)
+    out = layer(h)
+    delta, labels = torch.randn_like(out), [0, 4, 1, 1, 3, 4, 1, 0]
+    fb.present_targets(layer, torch.tensor(labels))
+    out.backward(delta)
+    one_hot = [[float(c == label) for c in range(5)] for label in labels]
+    grad_q = kolen_pollack_q(p, numpy(h), numpy(delta)) if rule is fb.Oja else None
+    check(layer.pathway, grad_q, oja(p, one_hot, normalise))
 
 
 # ---------------------------------------------------------------- convolutions
@@ -249,6 +269,11 @@ def expected_convolution(rule, side, q, p, w, hs, deltas, groups):
         return errors, *normative_conv(q, p, w, groups)
     if rule == "kolen_pollack":
         return errors, kp_q, None
+    if rule == "subspace" and side == "Q":
+        return errors, None, oja_conv_p(p, deltas, groups, True)
+    if rule == "subspace":
+        arriving = [g * (h != 0) for g, h in zip(errors, hs, strict=True)]
+        return errors, oja_conv_q(q, arriving, groups, True), None
     if rule == "factored_kolen_pollack":
         return errors, kp_q, kp_p
     normalise = rule == "oja"
@@ -274,8 +299,89 @@ def test_convolution(rule, side, groups):
         rule, side, q, p, numpy(layer.weight), numpy(h), numpy(delta), groups
     )
     np.testing.assert_allclose(numpy(h.grad), np.array(errors), atol=1e-12)
-    np.testing.assert_allclose(numpy(layer.pathway.Q.grad), grad_q, atol=1e-11)
-    check_p(layer.pathway, grad_p)
+    check(layer.pathway, grad_q, grad_p)
+
+
+# ---------------------------------------------------------------- full rank
+
+
+def mirrored(w, n, seed, groups):
+    """Mean of y xᵀ over noise patches, one output unit and one tap at a time."""
+    per_group = w.shape[0] // groups
+    fan_in = w[0].size
+    generator = generator_of_pass(seed, 0)
+    noise = torch.randn(groups, n, fan_in, generator=generator).numpy().astype(float)
+    out = np.zeros((w.shape[0], fan_in))
+    for o in range(w.shape[0]):
+        for x in noise[o // per_group]:
+            y = sum(w[o].ravel()[i] * x[i] for i in range(fan_in))
+            out[o] += y * x / n
+    return out.reshape(w.shape)
+
+
+@pytest.mark.parametrize("rule", ["kolen_pollack", "weight_mirror"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_full_rank_convolution(groups, rule):
+    layer = nn.Conv2d(4, 6, 3, STRIDE, PAD, DILATION, groups).double()
+    mirror = fb.WeightMirror(num_samples=5, decay=0.4)
+    learning = {"kolen_pollack": fb.KolenPollack(), "weight_mirror": mirror}[rule]
+    fb.attach(layer, {"": fb.Random(learning=learning)}, seed=1)
+    b, w = numpy(layer.pathway.B), numpy(layer.weight)
+    h = torch.randn(2, 4, 5, 4, dtype=torch.float64, requires_grad=True)
+    out = layer(h)
+    delta = torch.randn_like(out)
+    out.backward(delta)
+    hs, deltas = numpy(h), numpy(delta)
+    errors = [back(d, b, groups, True, x.shape) for d, x in zip(deltas, hs, strict=True)]
+    np.testing.assert_allclose(numpy(h.grad), np.array(errors), atol=1e-12)
+    if rule == "kolen_pollack":
+        grad = sum(outer(x, d, b.shape, groups, True) for x, d in zip(hs, deltas, strict=True))
+    else:
+        grad = 0.4 * b - mirrored(w, 5, layer.pathway.seed, groups)
+    np.testing.assert_allclose(numpy(layer.pathway.B.grad), grad, atol=1e-11)
+
+
+@pytest.mark.parametrize("rule", ["kolen_pollack", "weight_mirror"])
+@pytest.mark.parametrize("shape", [(6, 7), (2, 3, 7)])
+def test_full_rank_linear(shape, rule):
+    layer = nn.Linear(7, 5).double()
+    mirror = fb.WeightMirror(num_samples=9, decay=1.0)
+    learning = {"kolen_pollack": fb.KolenPollack(), "weight_mirror": mirror}[rule]
+    fb.attach(layer, {"": fb.Random(learning=learning)}, seed=1)
+    b, w = numpy(layer.pathway.B), numpy(layer.weight)  # as (n_out, n_in): B of the equations, Bᵀ
+    h = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    out = layer(h)
+    delta = torch.randn_like(out)
+    out.backward(delta)
+    hs, deltas = numpy(h).reshape(-1, 7), numpy(delta).reshape(-1, 5)
+    np.testing.assert_allclose(numpy(h.grad).reshape(-1, 7), [b.T @ d for d in deltas], atol=1e-12)
+    if rule == "kolen_pollack":  # dB = −h δᵀ
+        grad = sum(np.outer(x, d) for x, d in zip(hs, deltas, strict=True)).T
+    else:
+        grad = b - mirrored(w, 9, layer.pathway.seed, 1)
+    np.testing.assert_allclose(numpy(layer.pathway.B.grad), grad, atol=1e-11)
+
+
+@pytest.mark.parametrize("magnitude", ["uniform", "batch_random", "fixed_random"])
+def test_signs_of_a_convolution(magnitude):
+    layer = nn.Conv2d(4, 6, 3, STRIDE, PAD, DILATION, 2).double()
+    fb.attach(layer, {"": fb.SignSymmetric(magnitude=magnitude)}, seed=2)
+    m, w = numpy(layer.pathway.M), numpy(layer.weight)
+    rms = np.sqrt(np.mean(w**2))
+    assert m.shape == (w.shape if magnitude == "fixed_random" else ())
+    for fired in range(2):
+        if magnitude == "uniform":
+            np.testing.assert_allclose(m, rms)
+        if magnitude == "batch_random":
+            generator = generator_of_pass(layer.pathway.seed, fired)
+            m = 3**0.5 * rms * torch.rand(w.shape, generator=generator).numpy().astype(float)
+        h = torch.zeros(2, 4, 5, 4, dtype=torch.float64, requires_grad=True)
+        out = layer(h)
+        delta = torch.randn_like(out)
+        out.backward(delta)
+        kernel = m * (1.0 * (w > 0) - 1.0 * (w < 0))
+        errors = [back(d, kernel, 2, True, (4, 5, 4)) for d in numpy(delta)]
+        np.testing.assert_allclose(numpy(h.grad), np.array(errors), atol=1e-12)
 
 
 # ---------------------------------------------------------------- SVD
@@ -367,12 +473,11 @@ def test_direct(rule):
         assert list(network.layer.pathway.parameters()) == []
         return
     grad_q, grad_p = expected_linear(rule, q, p, None, hs, es)
-    np.testing.assert_allclose(numpy(network.layer.pathway.Q.grad), grad_q, atol=1e-11)
-    check_p(network.layer.pathway, grad_p)
+    check(network.layer.pathway, grad_q, grad_p)
 
 
 @pytest.mark.parametrize("side", ["Q", "P"])
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "normative"])
+@pytest.mark.parametrize("rule", [r for r in RULES if r not in ("normative", "subspace")])
 def test_direct_from_a_map(rule, side):
     """The source's δ takes the place of the layer's own; its channels need not agree."""
 
@@ -396,5 +501,4 @@ def test_direct_from_a_map(rule, side):
     out.backward(e)
     errors, grad_q, grad_p = expected_convolution(rule, side, q, p, None, numpy(h), numpy(e), 1)
     np.testing.assert_allclose(numpy(h.grad), np.array(errors), atol=1e-12)
-    np.testing.assert_allclose(numpy(pathway.Q.grad), grad_q, atol=1e-11)
-    check_p(pathway, grad_p)
+    check(pathway, grad_q, grad_p)
