@@ -5,19 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+
+from neurofb.arguments import EXAMPLES, parser_of
+
+__all__ = ["EXAMPLES", "main"]
 
 # Threads that wait should sleep: on a busy machine small networks spend their time spinning.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, later
-
-#: command -> example, as `--help` shows it
-EXAMPLES = {
-    "demo": "neurofb demo --out out/demo",
-    "run": "neurofb run models/retina_vvs.py::ldfa --set feedback.rank=4 --seed 1 --out out/ldfa",
-    "analyse": "neurofb analyse analyses/receptive_fields.py out/demo/study.zarr --out out/demo",
-    "figure": "neurofb figure figure5 out/demo/study.zarr --out figure5.png",
-    "list": "neurofb list",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ...
     0
     """
-    options = _parser().parse_args(arguments)
+    options = parser_of(_COMMANDS).parse_args(arguments)
     try:
         options.command(options)
     except (ValueError, ArithmeticError, OSError, ImportError, MemoryError, RuntimeError) as error:
@@ -50,83 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints take one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where help is, and end with status 2."""
-        self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` shows an example)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="neurofb",
-        description="How the error's dimensionality and route shape what a network learns.",
-        epilog="Example: " + EXAMPLES["run"],
-    )
-    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-
-    demo = _command(commands, "demo", _demo, "run the six conditions of the figure and draw it")
-    demo.add_argument(
-        "--preset", default="demo", help="a study of models/figure5.py (default: demo)"
-    )
-    _add_output(demo)
-    demo.add_argument("--workers", type=int, help="processes at a time (default: number of cores)")
-
-    run = _command(commands, "run", _run, "run a recipe: one training run, or a study")
-    run.add_argument("recipe", help="path/to/file.py::function")
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a setting by its dotted name, as often as needed",
-    )
-    run.add_argument("--seed", type=int, help="seed of the run")
-    run.add_argument("--device", help="auto, cpu, cuda, mps, cuda:1, …")
-    run.add_argument("--dry-run", action="store_true", help="check the run on one batch, then stop")
-    run.add_argument("--workers", type=int, help="processes at a time, for a study")
-    _add_output(run, required=False)
-
-    analyse = _command(commands, "analyse", _analyse, "run an analysis recipe on a result")
-    analyse.add_argument(
-        "recipe", help="path/to/file.py (its function analyse) or file.py::function"
-    )
-    analyse.add_argument("result", type=Path, help="result.zarr or study.zarr (or .nc)")
-    analyse.add_argument("--out", type=Path, required=True, help="folder for the analysis' files")
-
-    figure = _command(commands, "figure", _figure, "draw a figure of a study")
-    figure.add_argument("figure", help="name of the figure: see `neurofb list figures`")
-    figure.add_argument("result", type=Path, help="study.zarr (or .nc)")
-    figure.add_argument("--layer", default="retina_2", help="layer to show (default: retina_2)")
-    figure.add_argument("--out", type=Path, required=True, help="file to write, .png or .pdf")
-
-    listing = _command(commands, "list", _list, "list recipes, rules, data, measures, figures")
-    listing.add_argument("what", nargs="?", help="recipes, rules, data, measures or figures")
-    return parser
-
-
-def _command(commands, name, function, text) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name, help=text, description=text, epilog=f"Example: {EXAMPLES[name]}"
-    )
-    parser.set_defaults(command=function)
-    return parser
-
-
-def _add_output(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    parser.add_argument("--out", type=Path, required=required, help="folder for the results")
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--resume", action="store_true", help="go on with what the folder holds")
-    group.add_argument(
-        "--overwrite", action="store_true", help="start again, the old result is lost"
-    )
-
-
 def _demo(options: argparse.Namespace) -> None:
     from neurofb import labels
     from neurofb.compact import compact
     from neurofb.gather import layer_dataset
+    from neurofb.overview import overview
     from neurofb.plot import figure5, save_figure
     from neurofb.recipes import call_recipe
     from neurofb.study import Study, run_study
@@ -147,21 +69,25 @@ def _demo(options: argparse.Namespace) -> None:
     dataset = layer_dataset(tree, "retina_2")
     save_figure(figure5(dataset), options.out / "figure5.png", dataset)
     labels.save(compact(tree), options.out / "study.nc")
-    _print_medians(tree)
+    print(overview(tree))
     print(f"figure: {options.out / 'figure5.png'}\ndataset: {options.out / 'study.zarr'}")
 
 
 def _run(options: argparse.Namespace) -> None:
     from neurofb.config import RunConfig, change
-    from neurofb.dry_run import dry_run
+    from neurofb.dry_run import dry_run, dry_run_study
+    from neurofb.overview import overview
     from neurofb.recipes import call_recipe
     from neurofb.run import run
     from neurofb.study import Study, run_study
 
     recipe = call_recipe(options.recipe)
     if isinstance(recipe, Study):
-        if options.set or options.seed is not None or options.dry_run or options.device:
-            raise ValueError("--set, --seed, --device and --dry-run are for a run, not for a study")
+        if options.set or options.seed is not None or options.device:
+            raise ValueError("--set, --seed and --device are for a run, not for a study")
+        if options.dry_run:
+            print(dry_run_study(recipe, options.workers, _cache()))
+            return
         _need_output(options)
         tree = run_study(
             recipe,
@@ -171,7 +97,7 @@ def _run(options: argparse.Namespace) -> None:
             overwrite=options.overwrite,
             cache=_cache(),
         )
-        _print_medians(tree)
+        print(overview(tree))
         print(f"dataset: {options.out / 'study.zarr'}")
         return
     if not isinstance(recipe, RunConfig):
@@ -255,12 +181,13 @@ def _cache() -> Path:
     return default_cache()
 
 
-def _print_medians(tree) -> None:
-    from neurofb.gather import layer_dataset
-    from neurofb.measures import population_medians
-
-    layer = next(iter(tree.children))
-    print(population_medians(layer_dataset(tree, layer)).to_dataframe().round(2).to_string())
+_COMMANDS = {
+    "demo": _demo,
+    "run": _run,
+    "analyse": _analyse,
+    "figure": _figure,
+    "list": _list,
+}
 
 
 if __name__ == "__main__":

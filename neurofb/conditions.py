@@ -65,7 +65,9 @@ def facts(configs: list[RunConfig]) -> dict[str, xr.Variable]:
 
 def _pathways(config: RunConfig) -> list[PathwaySpec]:
     """Return the pathway that a condition stands for; overrides where there is no other."""
-    others = [s for s in config.feedback_overrides.values() if not isinstance(s, Exact)]
+    others: list[PathwaySpec] = [
+        s for s in config.feedback_overrides.values() if not isinstance(s, Exact)
+    ]
     if isinstance(config.feedback, Exact) and others:
         return others
     return [config.feedback]

@@ -153,11 +153,12 @@ def _alignment(runs: Runs) -> xr.Dataset:
 
 def _sizes(runs: Runs) -> dict[str, xr.Variable]:
     """Return the number of parameters of each condition, where the runs say it."""
-    firsts = {condition: result for (condition, _), result in reversed(runs.items())}
-    order = list(dict.fromkeys(condition for condition, _ in runs))
+    firsts: dict[str, xr.DataTree] = {}
+    for (condition, _), result in runs.items():
+        firsts.setdefault(condition, result)
     if not all("num_parameters" in result.data_vars for result in firsts.values()):
         return {}
-    values = [int(firsts[condition]["num_parameters"]) for condition in order]
+    values = [int(result.dataset["num_parameters"]) for result in firsts.values()]
     return {"num_parameters": labels.variable("condition", values, "1", "weights and biases")}
 
 

@@ -1,29 +1,20 @@
 """A study: the same runs over conditions and seeds, on all cores, gathered in one labelled tree."""
 
 import dataclasses
-import os
 import re
 import shutil
-import signal
-import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
-import torch
 import xarray as xr
 
 from neurofb import labels
-from neurofb.config import RunConfig, from_json, to_json
+from neurofb.claim import CONFIG, RESULT, discard
+from neurofb.config import RunConfig, to_json
 from neurofb.gather import side_by_side
-from neurofb.run import CONFIG, RESULT, discard, run
-from neurofb.training.progress import clock, redraws
+from neurofb.workers import Bar, finished, num_cores, one_run, open_pool
 
 #: File name of a study's result in its folder.
 RESULT_NAME = "study.zarr"
@@ -129,7 +120,7 @@ def run_study(
     --------
     >>> study = Study(name="demo", conditions={"BP": RunConfig(name="BP")}, seeds=(0, 1))
     >>> run_study(study, Path("out/demo")).sizes  # doctest: +SKIP
-    Frozen({'condition': 1, 'seed': 2, 'step': 1500})
+    Frozen({'condition': 1, 'seed': 2, 'step': 1500, 'epoch': 3})
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} must be at least 1")
@@ -153,14 +144,14 @@ def run_study(
             data.load(cache)  # made once here, so that workers only read
     failures: dict[str, str] = {}
     with (
-        _pool(min(workers or _num_cores(), max(len(waiting), 1))) as pool,
-        _Bar(len(cells), len(cells) - len(waiting), progress) as bar,
+        open_pool(min(workers or num_cores(), max(len(waiting), 1))) as pool,
+        Bar(len(cells), len(cells) - len(waiting), progress) as bar,
     ):
         futures = {
-            pool.submit(_one_run, to_json(config), str(cell), str(cache or "")): cell
+            pool.submit(one_run, to_json(config), str(cell), str(cache or "")): cell
             for cell, config in waiting.items()
         }
-        for future in _finished(futures, bar):
+        for future in finished(futures, bar):
             error = future.exception()
             if isinstance(error, BrokenProcessPool):
                 raise ValueError(
@@ -223,101 +214,3 @@ def _discard_study(folder: Path) -> None:
             cell.rmdir()
     if runs and (folder / RESULT_NAME).exists():
         shutil.rmtree(folder / RESULT_NAME)
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Open a pool of fresh processes; if anything goes wrong, or on Ctrl-C, they are ended."""
-    before = {process.pid for process in active_children()}
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in active_children():
-            if process.pid not in before:
-                process.terminate()
-        raise
-    pool.shutdown()
-
-
-def _num_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _one_run(config: str, folder: str, cache: str) -> None:
-    """Do one run in a worker."""
-    run(
-        from_json(config),
-        Path(folder),
-        resume=True,
-        progress=False,
-        cache=Path(cache) if cache else None,
-    )
-
-
-def _start_worker() -> None:
-    """Use one thread, and end when the parent is gone (a killed parent cannot say so)."""
-    torch.set_num_threads(1)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the parent, which ends the workers
-    parent = parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _finished(futures: Mapping[Future[None], Path], bar: "_Bar") -> Iterator[Future[None]]:
-    """Yield runs as they end, and let the bar tick while none does."""
-    waiting = set(futures)
-    while waiting:
-        try:
-            for future in as_completed(waiting, timeout=5):
-                waiting.discard(future)
-                yield future
-        except TimeoutError:
-            bar.tick()
-
-
-class _Bar:
-    """Progress over runs: a tqdm bar in a terminal or notebook, plain lines in a log file."""
-
-    def __init__(self, total: int, done: int, show: bool) -> None:
-        from tqdm.auto import tqdm
-
-        self.start, self.total, self.count, self.first = time.monotonic(), total, done, done
-        self.lines = show and not redraws()
-        self.bar = tqdm(total=total, initial=done, unit="run", disable=self.lines or not show)
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def tick(self) -> None:
-        """Let the clock of the bar go on."""
-        self.bar.refresh()
-
-    def done(self, name: str) -> None:
-        """Count one run."""
-        self.count += 1
-        self.bar.set_postfix_str(name, refresh=False)
-        self.bar.update()
-        if self.lines:
-            elapsed = time.monotonic() - self.start
-            left = elapsed * (self.total - self.count) / (self.count - self.first)
-            print(
-                f"{self.count}/{self.total} runs  {name}  {clock(elapsed)} elapsed, "
-                f"{clock(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )

@@ -1,12 +1,13 @@
 """What is measured while a network trains: receptive fields, alignment with backpropagation."""
 
+import dataclasses
 from collections.abc import Callable
 
 import xarray as xr
 from torch import nn
 
 from neurofb import labels
-from neurofb.config import RunConfig, replace
+from neurofb.config import RunConfig
 from neurofb.data import ImageSplits
 from neurofb.fields import map_layer
 from neurofb.measures import alignment
@@ -28,7 +29,7 @@ def tracked_training(config: RunConfig) -> TrainingConfig:
     """
     training = config.training
     if config.measurement.alignment_images and not training.snapshot_steps:
-        return replace(training, snapshot_steps=(0, training.num_steps))
+        return dataclasses.replace(training, snapshot_steps=(0, training.num_steps))
     return training
 
 
@@ -52,7 +53,7 @@ def tracker(config: RunConfig, data: ImageSplits) -> Callable[[nn.Module], xr.Da
     classes = data.train.labels[: measure.alignment_images]
 
     def look(network: nn.Module) -> xr.Dataset:
-        parts = []
+        parts: list[xr.Dataset] = []
         if layer is not None:
             parts.append(map_layer(network, layer, measure, data, config.seed))
         if measure.alignment_images:

@@ -1,0 +1,102 @@
+"""The words of the command line: commands, options, their help."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+#: command -> example, as `--help` shows it
+EXAMPLES = {
+    "demo": "neurofb demo --out out/demo",
+    "run": "neurofb run models/retina_vvs.py::ldfa --set feedback.rank=4 --seed 1 --out out/ldfa",
+    "analyse": "neurofb analyse analyses/receptive_fields.py out/demo/study.zarr --out out/demo",
+    "figure": "neurofb figure figure5 out/demo/study.zarr --out figure5.png",
+    "list": "neurofb list",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is, and end with status 2."""
+        self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` shows an example)\n")
+
+
+def parser_of(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> Parser:
+    """Return the parser of the command line.
+
+    Parameters
+    ----------
+    functions
+        Command → what it calls with the options.
+
+    Examples
+    --------
+    >>> parser_of(dict.fromkeys(EXAMPLES, print)).parse_args(["list", "rules"]).what
+    'rules'
+    """
+    parser = Parser(
+        prog="neurofb",
+        description="How the error's dimensionality and route shape what a network learns.",
+        epilog="Example: " + EXAMPLES["run"],
+    )
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", functions, "run the six conditions of the figure and draw it")
+    demo.add_argument(
+        "--preset", default="demo", help="a study of models/figure5.py (default: demo)"
+    )
+    _add_output(demo)
+    demo.add_argument("--workers", type=int, help="processes at a time (default: number of cores)")
+
+    run = _command(commands, "run", functions, "run a recipe: one training run, or a study")
+    run.add_argument("recipe", help="path/to/file.py::function")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting by its dotted name, as often as needed",
+    )
+    run.add_argument("--seed", type=int, help="seed of the run")
+    run.add_argument("--device", help="auto, cpu, cuda, mps, cuda:1, …")
+    run.add_argument(
+        "--dry-run", action="store_true", help="try one batch (of each condition), then stop"
+    )
+    run.add_argument("--workers", type=int, help="processes at a time, for a study")
+    _add_output(run, required=False)
+
+    analyse = _command(commands, "analyse", functions, "run an analysis recipe on a result")
+    analyse.add_argument(
+        "recipe", help="path/to/file.py (its function analyse) or file.py::function"
+    )
+    analyse.add_argument("result", type=Path, help="result.zarr or study.zarr (or .nc)")
+    analyse.add_argument("--out", type=Path, required=True, help="folder for the analysis' files")
+
+    figure = _command(commands, "figure", functions, "draw a figure of a study")
+    figure.add_argument("figure", help="name of the figure: see `neurofb list figures`")
+    figure.add_argument("result", type=Path, help="study.zarr (or .nc)")
+    figure.add_argument("--layer", default="retina_2", help="layer to show (default: retina_2)")
+    figure.add_argument("--out", type=Path, required=True, help="file to write, .png or .pdf")
+
+    listing = _command(commands, "list", functions, "list recipes, rules, data, measures, figures")
+    listing.add_argument("what", nargs="?", help="recipes, rules, data, measures or figures")
+    return parser
+
+
+def _command(commands, name, functions, text) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=text, description=text, epilog=f"Example: {EXAMPLES[name]}"
+    )
+    parser.set_defaults(command=functions[name])
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--out", type=Path, required=required, help="folder for the results")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="go on with what the folder holds")
+    group.add_argument(
+        "--overwrite", action="store_true", help="start again, the old result is lost"
+    )
