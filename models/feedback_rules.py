@@ -91,17 +91,37 @@ def class_numbers() -> Study:
     conditions = {}
     for classes in (2, 5, 10):
         for width in (64, 512):
-            base = _base("MLP")
-            network = replace(base.network, hidden=(width,) * 3, num_classes=classes)
-            data = FashionMNIST(num_train=10_000, num_classes=classes)
-            training = replace(base.training, num_steps=395)  # five epochs
-            base = replace(base, network=network, data=data, training=training)
+            base = _mlp(width, FashionMNIST(num_train=10_000, num_classes=classes))
             start = f"{classes} classes, width {width}"
-            conditions[f"{start}, BP"] = _at_rate(base, 1e-3)
+            conditions[f"{start}, BP"] = base
             for rank in (1, 2, 3, 5, 10, 20):
-                config = _with(base, "MLP", _local(rank), readout=_local(rank, drive="target"))
-                conditions[f"{start}, LDFA r={rank}"] = _at_rate(config, 1e-3)
+                conditions[f"{start}, LDFA r={rank}"] = _ldfa(base, rank)
     return Study(name="Rank and number of classes", conditions=conditions, seeds=(0, 1, 2))
+
+
+def widths() -> Study:
+    """Set a narrow network by BP against a wide one by low-rank error; shrink the width at rank 10."""
+    conditions = {}
+    for width in (10, 16, 32, 64, 128, 256, 512):
+        base = _mlp(width, FashionMNIST(num_train=10_000))
+        conditions[f"width {width}, BP"] = base
+        conditions[f"width {width}, LDFA r=10"] = _ldfa(base, 10)
+    for rank in (16, 32, 64):
+        base = _mlp(512, FashionMNIST(num_train=10_000))
+        conditions[f"width 512, LDFA r={rank}"] = _ldfa(base, rank)
+    return Study(name="Narrow network or narrow error", conditions=conditions, seeds=(0, 1, 2))
+
+
+def alignment() -> Study:
+    """Follow how the feedback of MLP and VGG aligns with the weights, three seeds."""
+    chosen = ("FA", "uSF", "KP", "WM", "DFA", "LDFA r=10, local", "LDFA r=10, normative")
+    conditions = {}
+    for network in ("MLP", "VGG"):
+        for rule, config in _rules(network).items():
+            if rule in chosen:
+                label = f"{network}, {rule}"
+                conditions[label] = _aligned(_at_rate(config, CHOSEN[label]))
+    return Study(name="Alignment with backpropagation", conditions=conditions, seeds=(0, 1, 2))
 
 
 def _rules(network: str) -> dict[str, RunConfig]:
@@ -144,6 +164,29 @@ def _base(network: str) -> RunConfig:
             channels_last=network == "VGG",
             checkpoint_every=num_steps,
         ),
+    )
+
+
+def _mlp(width: int, data: FashionMNIST) -> RunConfig:
+    """Return the MLP of another width by backpropagation, on other data, for five epochs."""
+    base = _base("MLP")
+    network = replace(NETWORKS["MLP"][0], hidden=(width,) * 3, num_classes=data.num_classes or 10)
+    training = replace(base.training, num_steps=395, checkpoint_every=395)
+    return _at_rate(replace(base, data=data, network=network, training=training), 1e-3)
+
+
+def _ldfa(config: RunConfig, rank: int) -> RunConfig:
+    """Return an MLP's run with local LDFA of one rank on all layers but the first."""
+    return _with(config, "MLP", _local(rank), readout=_local(rank, drive="target"))
+
+
+def _aligned(config: RunConfig) -> RunConfig:
+    """Return a run whose alignment is measured at the start and after every epoch."""
+    steps = tuple(range(0, config.training.num_steps + 1, 157))
+    return replace(
+        config,
+        measurement=Measurement(layers=(), alignment_images=512),
+        training=replace(config.training, snapshot_steps=steps),
     )
 
 
