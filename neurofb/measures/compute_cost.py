@@ -97,7 +97,8 @@ def compute_cost(
     devices = [images.device] if images.is_cuda else []
     with torch.random.fork_rng(devices), torch.enable_grad(), listening() as phases:
         counter = _Counter(phases)
-        _step(twin, images, labels, its_optimiser, None)  # afterwards the optimiser has its state
+        if its_optimiser is not None:  # it makes its state in its first step
+            _step(twin, images, labels, its_optimiser, None)
         for _, layer in fb.feedback_layers(twin):
             layer.pathway.fired = 0  # so that what happens every n passes happens now
         _step(twin, images, labels, its_optimiser, counter)
