@@ -20,6 +20,7 @@ from neurofb.feedback.low_rank import LowRank
 from neurofb.feedback.normative import Normative
 from neurofb.feedback.oja import Oja
 from neurofb.feedback.random import Random
+from neurofb.feedback.shared import shared_batches
 from neurofb.feedback.sign_symmetric import SignSymmetric
 from neurofb.feedback.subspace import Subspace
 from neurofb.feedback.svd_refresh import SvdRefresh
@@ -51,4 +52,5 @@ __all__ = [
     "fired",
     "pathway_parameters",
     "present_targets",
+    "shared_batches",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurofb.feedback.factors import grouped
 from neurofb.feedback.learning import Learning, Signals, kolen_pollack
+from neurofb.feedback.shared import means_of_all, num_processes
 
 #: Up to this number of units the second moment of the error is formed as a matrix.
 FEW_UNITS = 64
@@ -52,7 +53,8 @@ class Oja(Learning):
     Notes
     -----
     The second moment is a mean over samples and pixels, where the authors sum. Oja's matrix form
-    needs P twice, so its strict locality is disputed.
+    needs P twice, so its strict locality is disputed. In a distributed training the moments are
+    those of the joined batch inside `neurofb.feedback.shared_batches`.
 
     Examples
     --------
@@ -100,8 +102,11 @@ def channel_gradient(signals: Signals, normalise: bool) -> Tensor:
         error = factors.inner.rows(arriving)
         components = factors.inner.rows(factors.inner.apply(arriving, inner))
         factor = signals.q
-    basis = factors.basis(factor)
-    return factors.from_basis(oja_gradient(error, components, basis, normalise))
+    gradient = oja_gradient(error, components, factors.basis(factor), normalise)
+    if num_processes() > 1 and not normalise and signals.target is None:
+        # The loss is the mean over a share of the batch, so its errors are that much larger.
+        gradient = gradient / num_processes() ** 2
+    return factors.from_basis(gradient)
 
 
 #: rows of the error that are squared at a time
@@ -136,9 +141,10 @@ def oja_gradient(
     tensor(0.)
     """
     groups, channels, rank = basis.shape
+    num_rows = error.shape[0]
+    if num_rows == 0:  # no early return: other processes may wait for this one's moments
+        error, components = (x.new_zeros(1, x.shape[1]) for x in (error, components))
     rows = error.shape[0]
-    if rows == 0:
-        return torch.zeros_like(basis)
     wide = torch.promote_types(error.dtype, torch.float32)
     v = basis.to(wide)
     error = error.reshape(rows, groups, channels).transpose(0, 1)
@@ -152,8 +158,11 @@ def oja_gradient(
         cross = grouped(components.mT, error).mT.to(wide) / rows
         inner = grouped(components.mT, components).to(wide) / rows
         moment = _mean_square(error).to(wide) if normalise else cross
-    if normalise:
+    if not normalise:
+        cross, inner = means_of_all((cross, inner), num_rows)
+    else:
         mean = _mean(error).to(wide)
+        cross, inner, moment, mean = means_of_all((cross, inner, moment, mean), num_rows)
         mean_component = grouped(mean[:, None], v)
         cross = cross - mean[:, :, None] * mean_component
         inner = inner - mean_component.mT * mean_component
