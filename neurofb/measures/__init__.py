@@ -1,9 +1,12 @@
 """Measures: from a network or a tensor to labelled numbers."""
 
+from neurofb.measures.accuracy_cost import compute_to_accuracy
 from neurofb.measures.alignment import alignment
 from neurofb.measures.alive import response_to_images
+from neurofb.measures.analytic_cost import analytic_cost
 from neurofb.measures.bars import bar_orientedness
 from neurofb.measures.claims import contrast, rank_trend, verdict
+from neurofb.measures.compute_cost import compute_cost
 from neurofb.measures.effective_rank import effective_rank
 from neurofb.measures.fits import fit_dog, fit_gabor
 from neurofb.measures.grating_tuning import grating_tuning
@@ -15,7 +18,10 @@ from neurofb.measures.symmetry import rotation_correlation, rotational_symmetry
 
 __all__ = [
     "alignment",
+    "analytic_cost",
     "bar_orientedness",
+    "compute_cost",
+    "compute_to_accuracy",
     "contrast",
     "counted_units",
     "effective_rank",
