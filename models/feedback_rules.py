@@ -26,7 +26,7 @@ from neurofb.study import Study
 from neurofb.training import Optimiser, TrainingConfig
 
 #: learning rates that `rates` tries for every rule and network
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 #: ranks of the low-rank rules; the last one is clipped to what each layer allows
 RANKS = {"r=4": 4, "r=10": 10, "r=32": 32, "full": 10**6}
 
@@ -100,7 +100,7 @@ def class_numbers() -> Study:
 
 
 def widths() -> Study:
-    """Set a narrow network by BP against a wide one by low-rank error; shrink the width at rank 10."""
+    """Set a narrow network by BP against a wide one by a low-rank error, three seeds."""
     conditions = {}
     for width in (10, 16, 32, 64, 128, 256, 512):
         base = _mlp(width, FashionMNIST(num_train=10_000))
