@@ -14,6 +14,7 @@ from neurofb.data import ImageSplits
 from neurofb.fields import characterise, map_layer
 from neurofb.tracking import tracked_training, tracker, unpack
 from neurofb.training import evaluate, train
+from neurofb.training.distributed import join
 
 __all__ = [
     "CONFIG",
@@ -38,6 +39,8 @@ def run(
     data: ImageSplits | None = None,
 ) -> xr.DataTree:
     """Train a network and measure it.
+
+    Under torchrun the processes train it together and all return the tree; the first one writes.
 
     Parameters
     ----------
@@ -78,12 +81,15 @@ def run(
     >>> sorted(tree.children)
     ['receptive_field', 'training']
     """
+    processes = join()
     if folder is not None:
-        done = claim(Path(folder), config, resume, overwrite)
+        anew = overwrite and processes.is_first  # the others find what the first one has claimed
+        goes_on = resume or not processes.is_first
+        done = processes.in_turn(lambda: claim(Path(folder), config, goes_on, anew))
         if done is not None:
             return done
     wall, cpu = time.perf_counter(), time.process_time()
-    data = config.data.load(cache) if data is None else data
+    data = processes.in_turn(lambda: config.data.load(cache)) if data is None else data
     network = build(config, data)
     measure, seed = config.measurement, config.seed
     untrained = {layer: map_layer(network, layer, measure, data, seed) for layer in measure.layers}
@@ -125,6 +131,6 @@ def run(
         ),
     )
     whole = xr.DataTree.from_dict(tree)
-    if folder is not None:
+    if folder is not None and processes.is_first:
         labels.save(whole, Path(folder) / RESULT)
     return whole

@@ -13,7 +13,8 @@ from neurofb.training import snapshots
 from neurofb.training.arithmetic import Arithmetic, resolve_arithmetic
 from neurofb.training.checkpoint import open_folder
 from neurofb.training.config import TrainingConfig
-from neurofb.training.device import preserved_random_state, resolve_device
+from neurofb.training.device import preserved_random_state
+from neurofb.training.distributed import join
 from neurofb.training.fingerprint import check_same_run, fingerprint
 from neurofb.training.progress import Progress
 from neurofb.training.session import Session
@@ -67,6 +68,11 @@ def train(
     that is killed at any moment and resumed ends with bitwise the same weights as one that was not
     (same machine, torch and number of threads; on a CPU). The test images are never looked at.
 
+    In several processes, started by torchrun or with `torch.distributed` initialised, each takes
+    its share of every batch (see `neurofb.training.distributed`). All must call `train` alike; all
+    get the same result, and the first one writes it. Noise and dropout differ between processes,
+    and batch norm normalises each share by its own statistics.
+
     Parameters
     ----------
     network
@@ -115,19 +121,23 @@ def train(
         raise ValueError(f"seed={seed} must be an integer >= 0")
     if config.snapshot_steps and snapshot is None:
         raise ValueError(f"snapshot_steps={config.snapshot_steps} need a snapshot function")
-    place = resolve_device(device)
+    processes = join()
+    place = processes.device(device)
     this = fingerprint(network, data, config, seed, identity or {})
     folder = None if folder is None else Path(folder)
-    saved = open_folder(folder, resume)
+    saved = processes.in_turn(lambda: open_folder(folder, resume))
     if saved:
         check_same_run(saved["fingerprint"], this, config)
         arithmetic = Arithmetic(**saved["arithmetic"])
     else:
         arithmetic = resolve_arithmetic(config.precision, config.channels_last, place)
     with preserved_random_state(place):
-        session = Session(network, data, config, seed, place, arithmetic, folder, snapshot, this)
+        session = Session(
+            network, data, config, seed, place, arithmetic, folder, snapshot, this, processes
+        )
         first = session.restore(saved) if saved else 0
-        bar = Progress(config.num_steps, first, progress and first < config.num_steps)
+        shown = progress and processes.is_first and first < config.num_steps
+        bar = Progress(config.num_steps, first, shown)
         try:
             for step in range(first, config.num_steps):
                 if step == 0:

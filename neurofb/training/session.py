@@ -20,6 +20,7 @@ from neurofb.training.arithmetic import Arithmetic
 from neurofb.training.checkpoint import FILE_NAME, save_checkpoint
 from neurofb.training.config import TrainingConfig
 from neurofb.training.device import seed_everything
+from neurofb.training.distributed import Processes
 from neurofb.training.evaluate import evaluate
 from neurofb.training.history import History
 from neurofb.training.optimisers import set_learning_rates
@@ -47,13 +48,17 @@ class Session:
         folder: Path | None,
         snapshot: Callable[[nn.Module], xr.Dataset] | None,
         this: dict[str, Any],
+        processes: Processes,
     ):
         self.network, self.config, self.seed, self.device = network, config, seed, device
         self.arithmetic, self.folder, self.snapshot, self.this = arithmetic, folder, snapshot, this
+        self.processes = processes
+        processes.check_batches(data.train.num_images, config.batch_size)
         network.to(device)
         arithmetic.layout_network(network)
         _check_fits(network, data, device)
         network.train()
+        self.forward = processes.wrap(network)
         self.train_set, self.validation_set = _to(data.train, device), _to(data.validation, device)
         self.optimiser = config.optimiser.build(network)
         self.steps_per_epoch = num_batches(data.train.num_images, config.batch_size)
@@ -65,25 +70,28 @@ class Session:
 
     def update(self, step: int) -> None:
         """Do one training step (0 is the first)."""
-        config, history = self.config, self.history
+        config, history, processes = self.config, self.history, self.processes
         indices = batch_indices(self.seed, step, self.train_set.num_images, config.batch_size)
         factor = config.schedule.factor(
             step, num_steps=config.num_steps, steps_per_epoch=self.steps_per_epoch
         )
         set_learning_rates(self.optimiser, factor)
-        seed_everything(self.device, noise_seed(self.seed, step))
+        seed_everything(self.device, noise_seed(self.seed, step) + processes.rank)
 
         images, labels = self._batch(step, indices)
         with self.arithmetic.autocast(self.device):
-            logits = self.network(images)
+            logits = self.forward(images)
         loss = functional.cross_entropy(logits.float(), labels)
+        loss = processes.weigh(loss, len(labels), len(indices))
         self.optimiser.zero_grad(set_to_none=True)
         present_targets(self.network, labels)
-        loss.backward()
+        with processes.backward():
+            loss.backward()
         self.optimiser.step()
 
-        history.loss[step] = loss.detach()
-        history.accuracy[step] = (logits.detach().argmax(1) == labels).float().mean()
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        accuracy = processes.weigh(accuracy, len(labels), len(indices))
+        history.loss[step], history.accuracy[step] = processes.average(loss.detach(), accuracy)
         history.learning_rate[step] = config.optimiser.learning_rate * factor
         history.batch_checksum[step] = zlib.crc32(indices.numpy().tobytes())
 
@@ -94,6 +102,7 @@ class Session:
         saves = self.folder is not None and config.checkpoints_after(step)
         if validates or saves or step % _CHECK_EVERY == 0 or step in config.snapshot_steps:
             self._check_finite(step)
+            self.processes.synchronise(self.network)
         if validates and self.validation_set.num_images:
             result = evaluate(self.network, self.validation_set, arithmetic=self.arithmetic)
             self.history.validated(step, result)
@@ -122,10 +131,11 @@ class Session:
         self.history.restore(saved["history"])
         wall, cpu = saved["seconds"]
         self.began = self.began[0] - wall, self.began[1] - cpu
-        for name, value in _surroundings(self.device).items():
-            if saved["surroundings"].get(name) != value:
+        before = {"number of processes": 1, **saved["surroundings"]}
+        for name, value in self._surroundings().items():
+            if before.get(name) != value:
                 warnings.warn(
-                    f"resuming on another {name} ({saved['surroundings'].get(name)} -> {value}): "
+                    f"resuming on another {name} ({before.get(name)} -> {value}): "
                     "weights may differ in the last digits from an uninterrupted run's",
                     stacklevel=3,
                 )
@@ -133,7 +143,7 @@ class Session:
         return self.good_step
 
     def _batch(self, step: int, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the augmented images and the labels of a step."""
+        """Return the augmented images and the labels of a step: this process's share."""
         augmentation = self.config.augmentation
         indices = indices.to(self.device)
         images = augment(
@@ -141,7 +151,8 @@ class Session:
             generator=torch.Generator().manual_seed(augmentation_seed(self.seed, step)),
             **asdict(augmentation),
         )
-        return self.arithmetic.layout_images(images), self.train_set.labels[indices]
+        images, labels = map(self.processes.share, (images, self.train_set.labels[indices]))
+        return self.arithmetic.layout_images(images), labels
 
     def _check_finite(self, step: int) -> None:
         """Refuse to go on, or to save, when the loss or a weight is not finite."""
@@ -170,14 +181,24 @@ class Session:
             "step": step,
             "fingerprint": self.this,
             "arithmetic": asdict(self.arithmetic),
-            "surroundings": _surroundings(self.device),
+            "surroundings": self._surroundings(),
             "seconds": self.seconds(),
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "history": self.history.state(step),
         }
-        save_checkpoint(state, self.folder)
+        if self.processes.is_first:
+            save_checkpoint(state, self.folder)
         self.good_step = step
+
+    def _surroundings(self) -> dict[str, str | int]:
+        """Return what bitwise equality depends on beside the settings."""
+        return {
+            "torch": str(torch.__version__),
+            "threads": torch.get_num_threads(),
+            "device": self.device.type,
+            "number of processes": self.processes.count,
+        }
 
 
 @torch.no_grad()
@@ -198,12 +219,3 @@ def _check_fits(network: nn.Module, data: ImageSplits, device: torch.device) -> 
 
 def _to(images: ImageSet, device: torch.device) -> ImageSet:
     return ImageSet(images=images.images.to(device), labels=images.labels.to(device))
-
-
-def _surroundings(device: torch.device) -> dict[str, str | int]:
-    """Return what bitwise equality depends on beside the settings."""
-    return {
-        "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
-        "device": device.type,
-    }
