@@ -96,3 +96,13 @@ def test_description_says_that_the_norm_is_read():
         row = fb.describe(fb.attach(nn.Linear(3, 2), {"": spec})).rows[0]
         assert row.transport == transport
         assert row.error_leaves_by == f"low_rank r=1 [{learning.rule}] norm of W"
+
+
+def test_nothing_of_w_but_its_norm_is_read(case):
+    layer, shape = case
+    other = copy.deepcopy(layer)
+    flat = layer.weight.detach().flatten()
+    other.weight.data = -flat[torch.randperm(len(flat))].reshape(layer.weight.shape)
+    for net in (layer, other):
+        fb.attach(net, {"": fb.LowRank(rank=2, match_energy=True)}, seed=1)
+    torch.testing.assert_close(error(layer, shape), error(other, shape), rtol=1e-12, atol=1e-12)

@@ -173,3 +173,18 @@ def test_a_rule_for_other_matrices_is_refused(spec, learning, message):
     object.__setattr__(wrong, "learning", learning)  # past the type checks of the test session
     with pytest.raises(ValueError, match=message):
         wrong.__post_init__()
+
+
+def test_kolen_pollack_never_reads_the_weight(layer_and_input):
+    layer, h = layer_and_input
+    fb.attach(layer, {"": fb.Random(learning=KP)})
+    other = copy.deepcopy(layer)
+    other.weight.data.normal_()
+    found = []
+    for net in (layer, other):
+        out = net(h)
+        h.grad = None
+        out.backward(torch.ones_like(out))
+        found.append((h.grad, net.pathway.B.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
