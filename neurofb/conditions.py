@@ -34,7 +34,7 @@ def facts(configs: list[RunConfig]) -> dict[str, xr.Variable]:
     ([32.0, 4.0], ['', 'oja'])
     """
     specs = [_pathways(config) for config in configs]
-    ranks = [_one([getattr(spec, "rank", np.nan) for spec in group]) for group in specs]
+    ranks = [_one([float(getattr(spec, "rank", np.nan)) for spec in group]) for group in specs]
     bottleneck = {}
     widths = [c.network.bottleneck for c in configs if isinstance(c.network, RetinaVVSConfig)]
     if len(widths) == len(configs):
@@ -82,7 +82,7 @@ def _join(words: list[str]) -> str:
 
 
 def _one(values: list[float]) -> float:
-    return float(values[0]) if len(set(values)) == 1 else np.nan
+    return values[0] if len(set(values)) == 1 else np.nan
 
 
 def _retina_rank(rule: str, rank: float, width: int, widest: int) -> float:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -35,7 +36,8 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
         ``/`` loss and accuracy (condition, seed, step), validation_loss, validation_accuracy and
         step_at_epoch (condition, seed, epoch), test_loss and test_accuracy (condition, seed), with
         the coordinates of `neurofb.conditions.facts`; ``/alignment`` (condition, seed, epoch,
-        layer), if runs measured it; below it one child per layer with mapped fields (condition,
+        layer), if runs measured it (the root then has the same epochs, NaN where there was no
+        validation); below it one child per layer with mapped fields (condition,
         seed, unit, y, x), the measures, and the two nulls under the same names with the endings
         ``_untrained`` and ``_noise``. Conditions with fewer units are filled with NaN and the
         status "absent"; so are shorter runs, and layers that a network does not have.
@@ -55,9 +57,13 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
         raise ValueError("runs={} must hold at least one run")
     layers = next(iter(conditions.values())).measurement.layers
     tree = {f"/{layer}": _layer(runs, layer) for layer in layers}
+    root = _stack({key: _training(result) for key, result in runs.items()})
     if any("alignment" in result.children for result in runs.values()):
         tree["/alignment"] = _alignment(runs)
-    root = _stack({key: _training(result) for key, result in runs.items()})
+        epochs = np.union1d(root["epoch"], tree["/alignment"]["epoch"]).tolist()
+        root, tree["/alignment"] = (
+            _along("epoch", epochs, ds) for ds in (root, tree["/alignment"])
+        )
     root = root.assign_coords(facts(list(conditions.values())) | _sizes(runs))
     root.attrs = labels.provenance(
         title=name,
@@ -146,9 +152,12 @@ def _alignment(runs: Runs) -> xr.Dataset:
         layers |= dict.fromkeys(dataset["layer"].values.tolist())
     empty = next(iter(cells.values())).isel(epoch=slice(0), layer=slice(0))
     stacked = _stack({key: cells.get(key, empty) for key in runs})
-    return stacked.reindex(layer=list(layers)).assign_coords(
-        layer=labels.coordinate("layer", list(layers))
-    )
+    return _along("layer", list(layers), stacked)
+
+
+def _along(dim: str, values: list[Any], dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset with these values along a dim, NaN where it has none."""
+    return dataset.reindex({dim: values}).assign_coords({dim: labels.coordinate(dim, values)})
 
 
 def _sizes(runs: Runs) -> dict[str, xr.Variable]:

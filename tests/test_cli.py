@@ -77,6 +77,17 @@ def test_dry_run_says_what_to_expect_and_writes_nothing(capsys, tmp_path):
     assert not out.exists()
 
 
+def test_dry_run_of_a_study_says_how_long_it_takes(capsys, tmp_path):
+    words = ["run", f"{RECIPES}::table", "--dry-run", "--workers", "2", "--out", tmp_path / "out"]
+    assert main([str(word) for word in words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "table: 4 runs, 2 conditions × 2 seeds"
+    assert [line.split(":")[0].strip() for line in lines[1:3]] == ["LDFA", "DRTP"]
+    assert "14 steps" in lines[2]
+    assert "on 2 cores" in lines[3]
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

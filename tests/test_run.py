@@ -95,6 +95,57 @@ def test_provenance(finished):
     assert json.loads(attrs["versions"])["torch"] == torch.__version__
 
 
+def test_alignment_is_measured_at_start_and_end_and_changes_nothing():
+    config = recipe("mlp")
+    tree = run(config, **QUIET)
+    aligned = tree["alignment"].to_dataset()
+    assert aligned["gradient_cosine"].dims == ("epoch", "layer")
+    assert aligned["layer"].values.tolist() == ["hidden_1", "hidden_2", "readout"]
+    assert aligned["step"].values.tolist() == [0, 12]
+    assert aligned["epoch"].values.tolist() == [0, 3]  # 64 images in batches of 16
+    assert (abs(aligned["gradient_cosine"].sel(layer="hidden_1")) < 0.999).all()
+    np.testing.assert_allclose(aligned["gradient_cosine"].sel(layer="readout"), 1, atol=1e-6)
+    for name, values in aligned.variables.items():
+        assert values.attrs.get("units"), name
+        assert values.attrs.get("long_name"), name
+    without = run(change(config, {"measurement.alignment_images": "0"}), **QUIET)
+    assert set(without.children) == {"training"}
+    np.testing.assert_array_equal(tree["training/loss"], without["training/loss"])
+
+
+def test_alignment_beside_receptive_fields(finished):
+    config, _, plain = finished
+    changed = change(config, {"measurement.alignment_images": "8"})
+    tree = run(changed, **QUIET)
+    assert tree["alignment"].to_dataset()["step"].values.tolist() == [0, 12]
+    xr.testing.assert_equal(tree["snapshots"].to_dataset(), plain["snapshots"].to_dataset())
+    # alone, it asks for no snapshots of the fields
+    alone = run(change(changed, {"training.snapshot_steps": "[]"}), **QUIET)
+    assert alone["alignment"].equals(tree["alignment"])
+    assert "snapshots" not in alone.children
+
+
+def test_a_run_of_an_older_version_is_resumed(finished, tmp_path):
+    config, folder, tree = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    old = json.loads((copy / CONFIG).read_text(encoding="utf-8"))
+    del old["feedback_overrides"], old["measurement"]["alignment_images"]
+    del old["network"]["network"]
+    (copy / CONFIG).write_text(json.dumps(old), encoding="utf-8")
+    assert_same(tree, run(config, copy, resume=True, **QUIET))
+    with pytest.raises(ValueError, match=r"other settings: seed: 0 → 1$"):
+        run(replace(config, seed=1), copy, resume=True, **QUIET)
+
+
+def test_the_order_of_overrides_counts(tmp_path):
+    overrides = {"vvs_1": LowRank(rank=1), "vvs_*": LowRank(rank=2)}
+    config = replace(recipe("bp"), feedback_overrides=overrides)
+    run(change(config, {"measurement.layers": "[]"}), tmp_path / "run", **QUIET)
+    turned = replace(config, feedback_overrides=dict(reversed(overrides.items())))
+    with pytest.raises(ValueError, match="another order of feedback_overrides"):
+        run(change(turned, {"measurement.layers": "[]"}), tmp_path / "run", resume=True, **QUIET)
+
+
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 def test_round_trip(finished, tmp_path, suffix):
     _, _, tree = finished
@@ -189,6 +240,7 @@ def test_discard_takes_the_runs_files_only(finished, tmp_path):
             r"no layer 'retina_9'; the network has .*retina_1",
         ),
         ({"data.num_test": "0"}, r"hold no test image"),
+        ({"measurement.alignment_images": "65"}, r"alignment_images=65 are more than the 64 train"),
         ({"feedback_layers": '["vvs_9"]'}, r"layer name 'vvs_9' matches no layer"),
         ({"feedback": '{"rule": "random"}'}, r"feedback_layers=\(\) names no layer"),
         ({"device": "nonsense"}, r"device='nonsense' is not available"),

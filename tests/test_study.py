@@ -12,8 +12,11 @@ import psutil
 import pytest
 
 from neurofb import labels
+from neurofb.conditions import facts
 from neurofb.config import Measurement, RunConfig, replace
-from neurofb.gather import layer_dataset
+from neurofb.feedback import Exact, LowRank
+from neurofb.gather import layer_dataset, side_by_side
+from neurofb.overview import overview
 from neurofb.recipes import call_recipe
 from neurofb.run import run
 from neurofb.study import Study, run_folder, run_study
@@ -70,6 +73,83 @@ def test_the_saved_study_is_the_one_returned(finished):
         assert layer_dataset(loaded, layer).identical(layer_dataset(tree, layer))
     with pytest.raises(ValueError, match="layer='nowhere' is not in the study; it has retina"):
         layer_dataset(tree, "nowhere")
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Return a study without receptive fields, its runs by condition and seed, and its tree."""
+    study = call_recipe(f"{RECIPES}::table")
+    runs = {(c, s): run(config, progress=False) for c, s, config in study.runs()}
+    return study, runs, side_by_side(study.name, study.conditions, runs)
+
+
+def test_a_study_without_receptive_fields(table):
+    _, runs, tree = table
+    assert tree.sizes == {"condition": 2, "seed": 2, "step": 14, "epoch": 5}
+    assert set(tree.children) == {"alignment"}
+    for (condition, seed), alone in runs.items():
+        cell = tree.to_dataset().sel(condition=condition, seed=seed)
+        for name in ("test_accuracy", "test_loss"):
+            assert float(cell[name]) == float(alone[name])
+        history = alone["training"].to_dataset()
+        loss = cell["loss"].dropna("step")
+        np.testing.assert_array_equal(loss, history["loss"])
+        found = cell[["validation_accuracy", "validation_loss", "step_at_epoch"]].dropna("epoch")
+        for name in found:
+            np.testing.assert_array_equal(found[name], history[name])
+
+
+def test_conditions_say_what_they_are(table):
+    study, runs, tree = table
+    assert tree["network"].values.tolist() == ["mlp", "mlp"]
+    assert tree["rule"].values.tolist() == ["low_rank", "direct_random"]
+    assert tree["learning"].values.tolist() == ["oja", "fixed"]
+    np.testing.assert_array_equal(tree["feedback_rank"], [2, np.nan])
+    sizes = [int(runs[condition, 0]["num_parameters"]) for condition in study.conditions]
+    assert tree["num_parameters"].values.tolist() == sizes
+    assert "bottleneck" not in tree.coords
+    overridden = replace(study.conditions["LDFA"], feedback=Exact(), feedback_layers=())
+    overridden = replace(
+        overridden, feedback_overrides={"readout": LowRank(rank=4), "hidden_2": Exact()}
+    )
+    assert float(facts([overridden])["feedback_rank"][0]) == 4
+    wide, narrow = (
+        call_recipe(f"{RECIPES}::pair").conditions[f"BP {w}"] for w in ("wide", "narrow")
+    )
+    np.testing.assert_array_equal(facts([wide, narrow])["feedback_rank"], [4, np.nan])
+
+
+def test_alignment_of_networks_of_different_depth(table):
+    _, runs, tree = table
+    aligned = tree["alignment"].to_dataset()
+    assert aligned["gradient_cosine"].dims == ("condition", "seed", "epoch", "layer")
+    assert aligned["layer"].values.tolist() == ["hidden_1", "hidden_2", "readout", "hidden_3"]
+    for (condition, seed), alone in runs.items():
+        own = alone["alignment"].to_dataset()
+        cell = aligned.sel(condition=condition, seed=seed).sel(layer=own["layer"])
+        cell = cell.dropna("epoch", subset=["step_at_epoch"])
+        np.testing.assert_array_equal(cell["gradient_cosine"], own["gradient_cosine"])
+        np.testing.assert_array_equal(cell["step_at_epoch"], own["step"])
+    for node in tree.subtree:
+        for name, variable in node.variables.items():
+            assert variable.attrs.get("units"), (node.path, name)
+            assert variable.attrs.get("long_name"), (node.path, name)
+
+
+def test_overview_of_accuracies(table):
+    _, runs, tree = table
+    values = [float(runs["DRTP", seed]["test_accuracy"]) for seed in (0, 1)]
+    line = next(line for line in overview(tree).splitlines() if line.startswith("DRTP"))
+    mean, sd, count = line.split()[1:]
+    assert float(mean) == pytest.approx(np.mean(values), abs=1e-4)
+    assert float(sd) == pytest.approx(np.std(values, ddof=1), abs=1e-4)
+    assert count == "2"
+
+
+def test_a_study_saved_and_loaded_is_the_same(table, tmp_path):
+    tree = table[2]
+    for suffix in (".zarr", ".nc"):
+        assert labels.load(labels.save(tree, tmp_path / f"table{suffix}")).equals(tree)
 
 
 def test_a_run_alone_and_in_a_study_agree(finished):

@@ -2,8 +2,8 @@
 
 from neurofb.config import Measurement, RunConfig, replace
 from neurofb.data import ShapesOnLeaves
-from neurofb.feedback import Direct, LowRank, SvdRefresh
-from neurofb.networks import RetinaVVSConfig
+from neurofb.feedback import Direct, DirectRandom, LowRank, SvdRefresh
+from neurofb.networks import MLPConfig, RetinaVVSConfig
 from neurofb.study import Study
 from neurofb.training import Optimiser, TrainingConfig
 
@@ -48,6 +48,32 @@ def pair() -> Study:
     return Study(
         name="tiny", conditions={"BP wide": bp(), "BP narrow": bp(bottleneck=2)}, seeds=(0, 1)
     )
+
+
+def mlp() -> RunConfig:
+    """Any network: no receptive fields, alignment at start and end."""
+    return replace(
+        bp(),
+        name="tiny MLP",
+        network=MLPConfig(image_size=12, in_channels=1, hidden=(8, 8)),
+        feedback=LowRank(rank=2),
+        feedback_layers=("*",),
+        measurement=Measurement(layers=(), alignment_images=16),
+    )
+
+
+def table() -> Study:
+    """Two networks without receptive fields, of different depths and lengths, two seeds."""
+    deep = MLPConfig(image_size=12, in_channels=1, hidden=(8, 6, 4))
+    longer = TrainingConfig(num_steps=14, batch_size=16)
+    direct = replace(
+        mlp(),
+        network=deep,
+        training=longer,
+        feedback=DirectRandom(signal="target"),
+        feedback_layers=("hidden_*",),
+    )
+    return Study(name="table", conditions={"LDFA": mlp(), "DRTP": direct}, seeds=(0, 1))
 
 
 def failing() -> Study:
