@@ -45,7 +45,16 @@ NETWORKS = {
         471,
     ),
     "ViT": (
-        ViTConfig(image_size=28, in_channels=1, patch=7, dim=64, depth=4, heads=4, dropout=0.0),
+        ViTConfig(
+            image_size=28,
+            in_channels=1,
+            patch=7,
+            dim=64,
+            depth=4,
+            heads=4,
+            dropout=0.0,
+            drop_path=0.0,
+        ),
         785,
     ),
 }
