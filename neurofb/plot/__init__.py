@@ -8,33 +8,43 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from neurofb.plot.alignment import alignment_curves
     from neurofb.plot.composite import figure5
     from neurofb.plot.distributions import measure_distributions
     from neurofb.plot.example import example_study
     from neurofb.plot.learning import learning_curves
     from neurofb.plot.montage import receptive_field_montage
     from neurofb.plot.rank import symmetry_against_rank
+    from neurofb.plot.rules import accuracy_against_rank, compute_against_accuracy, rule_table
     from neurofb.plot.save import save_figure
     from neurofb.plot.tuning import orientation_tuning
 
 __all__ = [
+    "accuracy_against_rank",
+    "alignment_curves",
+    "compute_against_accuracy",
     "example_study",
     "figure5",
     "learning_curves",
     "measure_distributions",
     "orientation_tuning",
     "receptive_field_montage",
+    "rule_table",
     "save_figure",
     "symmetry_against_rank",
 ]
 
 _HOME = {
+    "accuracy_against_rank": "rules",
+    "alignment_curves": "alignment",
+    "compute_against_accuracy": "rules",
     "example_study": "example",
     "figure5": "composite",
     "learning_curves": "learning",
     "measure_distributions": "distributions",
     "orientation_tuning": "tuning",
     "receptive_field_montage": "montage",
+    "rule_table": "rules",
     "save_figure": "save",
     "symmetry_against_rank": "rank",
 }
