@@ -45,7 +45,7 @@ def alignment_curves(
     Examples
     --------
     >>> dims = ("condition", "seed", "epoch", "layer")
-    >>> angle = xr.DataArray([[[[90.0]], [[40.0]]]], dims=dims, attrs={"units": "degree"})
+    >>> angle = xr.DataArray([[[[90.0], [40.0]]]], dims=dims, attrs={"units": "degree"})
     >>> study = xr.Dataset({"delta_angle": angle})
     >>> names = {"condition": ["KP"], "seed": [0], "epoch": [0, 5], "layer": ["readout"]}
     >>> figure = alignment_curves(study.assign_coords(names), measures=("delta_angle",))
