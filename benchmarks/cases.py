@@ -1,6 +1,6 @@
 """The networks, batches and pathways that the step-time and the GPU benchmark time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neurofb import feedback as fb
-from neurofb.feedback.trace import trace
-from neurofb.networks import RetinaVVSConfig
+from neurofb.networks import RetinaVVSConfig, VGGConfig, ViTConfig
+
+#: The errors of a softmax over ten classes sum to zero, so they have nine dimensions.
+OUTPUT_RANK = 9
 
 Pathways = Mapping[str, fb.PathwaySpec]
 
@@ -63,11 +65,12 @@ def make_trainee(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     rate: float = 1e-5,
+    change: Callable[[nn.Module], object] | None = None,
 ) -> Trainee:
     """Return a network with the pathways of a variant, equal from call to call.
 
-    The optimiser is plain SGD for weights and feedback matrices alike: one pass over memory, so
-    that it hides the rule as little as possible.
+    `change` is done to the network before it gets its optimiser, which is plain SGD for weights and
+    feedback matrices alike: one pass over memory, so that it hides the rule as little as possible.
     """
     network = case.build()
     generator = torch.Generator().manual_seed(1)
@@ -77,6 +80,8 @@ def make_trainee(
     if pathways is not None:
         fb.attach(network, pathways, example_input=images[:2], seed=2)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
+    if change is not None:
+        change(network)
     network.to(device, wide)
     images = images.to(device, wide)
     if case.channels_last:
@@ -86,8 +91,41 @@ def make_trainee(
     return Trainee(network, optimiser, images, labels.to(device), dtype)
 
 
-def mlp(*, width: int = 1024, batch: int = 512, rank: int = 32) -> Case:
+def variants(
+    layers: Mapping[str, int], past: Mapping[str, int], source: str = "readout"
+) -> dict[str, Pathways | None]:
+    """Return backpropagation and the rules that are compared on every network.
+
+    Parameters
+    ----------
+    layers
+        Name or pattern of layers → rank of their low-rank feedback.
+    past
+        Name or pattern of the modules that get the error of `source` directly → its rank, at most
+        `OUTPUT_RANK`.
+    """
+
+    def low_rank(learning: fb.Fixed | fb.Oja | fb.FactoredKolenPollack | fb.Normative) -> Pathways:
+        return {name: fb.LowRank(rank=r, learning=learning) for name, r in layers.items()}
+
+    return {
+        "BP": None,
+        "exact": dict.fromkeys(layers, fb.Exact()),
+        "FA": dict.fromkeys(layers, fb.Random()),
+        "LDFA fixed": low_rank(fb.Fixed()),
+        "LDFA Oja": low_rank(fb.Oja()),
+        "LDFA Kolen-Pollack": low_rank(fb.FactoredKolenPollack()),
+        "LDFA normative": low_rank(fb.Normative()),
+        "DFA": dict.fromkeys(past, fb.DirectRandom(source=source)),
+        "dLDFA Oja": {
+            name: fb.Direct(source=source, rank=min(r, OUTPUT_RANK)) for name, r in past.items()
+        },
+    }
+
+
+def mlp(*, width: int = 1024, batch: int = 512, rank: int | None = None) -> Case:
     """Return the MLP: four hidden layers, a pathway on every layer but the first."""
+    rank = rank or width // 16
 
     def build() -> nn.Module:
         torch.manual_seed(0)
@@ -101,29 +139,62 @@ def mlp(*, width: int = 1024, batch: int = 512, rank: int = 32) -> Case:
             network.add_module(name, layer)
         return network
 
-    names = ["hidden_[234]", "readout"]
-
-    def low_rank(learning: fb.Oja | fb.FactoredKolenPollack | fb.Normative | fb.Fixed) -> Pathways:
-        # The readout has 10 outputs, so its rank is clipped to 10.
-        return dict.fromkeys(names, fb.LowRank(rank=rank, learning=learning, clip_rank=True))
-
+    hidden = {"hidden_[234]": rank}
     return Case(
         name="mlp",
         build=build,
         input_shape=(batch, width),
-        pathways={
-            "BP": None,
-            "exact": dict.fromkeys(names, fb.Exact()),
-            "FA": dict.fromkeys(names, fb.Random()),
-            "LDFA fixed": low_rank(fb.Fixed()),
-            "LDFA Oja": low_rank(fb.Oja()),
-            "LDFA Kolen-Pollack": low_rank(fb.FactoredKolenPollack()),
-            "LDFA normative": low_rank(fb.Normative()),
-            "dLDFA Oja": dict.fromkeys(
-                ["hidden_[234]"], fb.Direct(source="readout", rank=min(rank, 10))
-            ),
-        },
+        pathways=variants({**hidden, "readout": min(rank, OUTPUT_RANK)}, hidden),
         note=f"4 hidden layers of {width}, batch {batch}, r={rank} on all layers but the first",
+    )
+
+
+def vgg(
+    *, widths: tuple[int, ...] = (64, 128, 256, 512), batch: int = 64, image_size: int = 32
+) -> Case:
+    """Return the VGG-like network: r = output channels / 16 on every layer but the first."""
+    config = VGGConfig(widths=widths, image_size=image_size, dropout=0.0)
+    convolutions = {"conv_1_2": max(widths[0] // 16, 1)}
+    for block, width in enumerate(widths[1:], start=2):
+        convolutions[f"conv_{block}_*"] = max(width // 16, 1)
+    layers = {**convolutions, "hidden": config.hidden // 16}
+    return Case(
+        name="vgg",
+        build=lambda: config.build(seed=0),
+        input_shape=(batch, 3, image_size, image_size),
+        pathways=variants({**layers, "readout": OUTPUT_RANK}, layers),
+        channels_last=True,
+        note=f"two 3×3 convolutions each of {', '.join(map(str, widths))} channels, images of "
+        f"{image_size}, batch {batch}, r = channels / 16 on all layers but the first",
+    )
+
+
+def vit(
+    *, dim: int = 384, depth: int = 8, heads: int = 8, batch: int = 64, image_size: int = 32
+) -> Case:
+    """Return the vision transformer: r = dim / 16, three times that for queries, keys and values.
+
+    DFA and dLDFA go to the inputs of whole blocks; past a layer of a block lies the residual
+    branch, by which errors come back at no cost.
+    """
+    config = ViTConfig(
+        dim=dim, depth=depth, heads=heads, image_size=image_size, dropout=0.0, drop_path=0.0
+    )
+    rank = dim // 16
+    within = {"attention.projection": rank, "attention.qkv": 3 * rank, "mlp.*": rank}
+    layers = {f"blocks.*.{name}": r for name, r in within.items()} | {
+        "readout": min(rank, OUTPUT_RANK)
+    }
+    blocks = {f"blocks.{i}": rank for i in range(1, depth)}
+    pathways = variants(layers, blocks)
+    inside = {f"blocks.*.{name}": fb.Direct(source="readout", rank=OUTPUT_RANK) for name in within}
+    return Case(
+        name="vit",
+        build=lambda: config.build(seed=0),
+        input_shape=(batch, 3, image_size, image_size),
+        pathways={**pathways, "dLDFA Oja, every layer": inside},
+        note=f"{depth} blocks of {dim} dimensions, {heads} heads, patch {config.patch}, images of "
+        f"{image_size}, batch {batch}, r={rank} (qkv {3 * rank}); no dropout",
     )
 
 
@@ -172,20 +243,10 @@ def retina(
             "LDFA normative": on_all(fb.LowRank(rank=rank, learning=fb.Normative())),
             "LDFA Oja, vvs_1": {"vvs_1": oja_q},
             "LDFA Oja, kernel in P, vvs_1": {"vvs_1": oja_p},
+            "DFA": on_all(fb.DirectRandom(source="readout")),
             "dLDFA Oja": {"vvs_1": fb.Direct(source="vvs_2", rank=rank)},
         },
         channels_last=channels_last,
         note=f"{width} channels, {kernel_size}×{kernel_size}, images of {image_size}, "
         f"batch {batch}, r={rank}, pool {pool}, hidden {hidden}",
     )
-
-
-def layers_with_shapes(
-    case: Case,
-) -> Iterator[tuple[str, nn.Linear | nn.Conv2d, torch.Size, torch.Size]]:
-    """Yield name, layer, input shape and output shape of the case's layers, in forward order."""
-    network = case.build()
-    calls = trace(network, torch.zeros(case.input_shape))
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            yield name, layer, calls[name].input_shape, calls[name].output_shape

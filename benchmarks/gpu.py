@@ -1,11 +1,11 @@
 """CPU/GPU parity of the feedback rules, and step times by device events.
 
-    python benchmarks/gpu.py                # on the GPU if there is one, about three minutes
+    python benchmarks/gpu.py                # on the GPU if there is one, some minutes
     python benchmarks/gpu.py --device cpu   # every line without a GPU: float32 against float64
 
 Parity: the same network, batch and rate on the CPU and on the device, float32 with TF32 off; the
-loss over 50 steps and the first gradient of every weight and feedback matrix. Step time: BP, LDFA
-and dLDFA in turns after a warm-up, float32 (TF32 off) and bf16 autocast.
+loss over 50 steps and the first gradient of every weight and feedback matrix. Step time: BP, FA,
+LDFA, DFA and dLDFA in turns after a warm-up, float32 (TF32 off) and bf16 autocast.
 """
 
 import argparse
@@ -16,20 +16,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cases import Case, Trainee, make_trainee, mlp, retina
+from cases import Case, Trainee, make_trainee, mlp, retina, vgg, vit
 from machine import ROOT, describe_machine, print_table, summarise, write_result
 
-TIMED = ("BP", "LDFA Oja", "dLDFA Oja")
+TIMED = ("BP", "FA", "LDFA fixed", "LDFA Oja", "LDFA normative", "DFA", "dLDFA Oja")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 def cases(tiny: bool) -> list[Case]:
-    """Return the networks: MLP, retina net, retina net with Lindsey's full-size head."""
+    """Return the networks: MLP, VGG, ViT, retina net (also with Lindsey's full-size head)."""
     if tiny:
         small = retina(image_size=8, kernel_size=3, width=8, batch=4, rank=2, hidden=8)
         full = replace(small, name="retina_full_head")
-        return [mlp(width=32, batch=8, rank=4), small, full]
-    return [mlp(), retina(), retina(pool=1, hidden=1024, name="retina_full_head")]
+        return [
+            mlp(width=32, batch=8, rank=4),
+            vgg(widths=(16, 32), batch=2, image_size=8),
+            vit(dim=16, depth=2, heads=2, batch=2, image_size=8),
+            small,
+            full,
+        ]
+    large = retina(pool=1, hidden=1024, name="retina_full_head")
+    return [mlp(), vgg(), vit(), retina(), large]
 
 
 def parity(case: Case, variant: str, device: str, steps: int) -> dict[str, Any]:
@@ -57,7 +64,7 @@ def parity(case: Case, variant: str, device: str, steps: int) -> dict[str, Any]:
 
 
 def step_times(case: Case, dtype: str, device: str, repeats: int) -> dict[str, Any]:
-    """Time BP, LDFA and dLDFA in turns."""
+    """Time the rules of `TIMED` in turns."""
     trainees = {
         name: make_trainee(case, name, dtype=DTYPES[dtype], device=device) for name in TIMED
     }

@@ -50,7 +50,7 @@ def interleave(
     dict
         Name → median and quartiles of the wall time, median of the process's CPU time, and of the
         ratio to the reference *within a round* ("ratio": wall, "cpu_ratio": CPU time, which other
-        processes disturb less). Times in seconds.
+        processes disturb less), and the wall times of all rounds. Times in seconds.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def summarise(
         low, median, high = quartiles(times)
         row = {"repeats": len(times), "seconds": median, "seconds_quartiles": [low, high]}
         low, median, high = quartiles(_ratios(times, wall[reference]))
-        row |= {"ratio": median, "ratio_quartiles": [low, high]}
+        row |= {"ratio": median, "ratio_quartiles": [low, high], "rounds": list(times)}
         if cpu is not None:
             low, median, high = quartiles(_ratios(cpu[name], cpu[reference]))
             row |= {

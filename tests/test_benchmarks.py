@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -28,24 +29,38 @@ def benchmarks(monkeypatch):
 
 def test_step_time(tmp_path):
     result = run("step_time.py", tmp_path / "step_time.json", "--no-memory")
+    assert {row["network"] for row in result["timings"]} == {"mlp", "vgg", "vit", "retina"}
+    assert result["peer"] == "not installed"
     for timing in result["timings"]:
         counts = result["flops"][timing["network"]]
-        assert timing["variants"].keys() == counts.keys()
+        assert timing["variants"].keys() == counts.keys() > {"DFA", "dLDFA Oja", "LDFA normative"}
+        assert timing["learning"].keys() > {"LDFA Oja", "LDFA normative"}
+        assert timing["learning"]["LDFA fixed"]["ratio"] == 1
         for name, row in timing["variants"].items():
             assert row.keys() >= {"ratio", "ratio_quartiles", "cpu_ratio", "seconds", "repeats"}
-            assert counts[name].keys() >= {"needed", "ratio", "dispatched", "parts"}
-    # What the equations need for backpropagation is what torch runs for it.
+            assert len(row["rounds"]) == row["repeats"] == 2
+            assert counts[name].keys() >= {"needed", "counted", "needed_ratio", "counted_ratio"}
     for counts in result["flops"].values():
-        for name in ("BP", "exact", "FA"):
-            assert counts[name]["needed"] == counts[name]["dispatched"] == counts["BP"]["needed"]
-        assert counts["LDFA fixed"]["parts"]["error"] < counts["BP"]["parts"]["error"]
+        backpropagation = counts["BP"]
+        for name in ("exact", "FA"):
+            assert counts[name]["counted"] == backpropagation["counted"]
+        fixed = counts["LDFA fixed"]
+        for parts in ("needed_parts", "counted_parts"):
+            assert fixed[parts]["error"] < backpropagation[parts]["error"]
+            assert fixed[parts]["pathway_learning"] == 0
+    # Without attention what the equations need is what torch runs.
+    for network in ("mlp", "vgg", "retina"):
+        for name in ("BP", "FA", "LDFA fixed", "LDFA Kolen-Pollack", "DFA"):
+            row = result["flops"][network][name]
+            assert row["needed"] == pytest.approx(row["counted"], rel=2e-3)
 
 
 def test_gpu_on_the_cpu(tmp_path):
     result = run("gpu.py", tmp_path / "gpu.json", "--device", "cpu")
     assert result["ran_on_gpu"] is False
     assert {row["dtype"] for row in result["timings"]} == {"float32", "bf16"}
-    assert {row["network"] for row in result["parity"]} == {"mlp", "retina", "retina_full_head"}
+    networks = {"mlp", "vgg", "vit", "retina", "retina_full_head"}
+    assert {row["network"] for row in result["parity"]} == networks
     for row in result["parity"]:
         assert len(row["losses"]["device"]) == 5
         assert row["largest_loss_difference"] < 1e-4
@@ -53,8 +68,39 @@ def test_gpu_on_the_cpu(tmp_path):
         matrices = [
             n for n in row["gradient_relative_difference"] if n.endswith(("way.Q", "way.P"))
         ]
-        learns = row["variant"] not in ("BP", "exact", "FA", "LDFA fixed")
+        learns = row["variant"] not in ("BP", "exact", "FA", "LDFA fixed", "DFA")
         assert bool(matrices) == learns
+
+
+LAYERS = """
+from torch import nn
+
+class Linear(nn.Linear):
+    def forward(self, x):
+        assert x.dim() == 2
+        return super().forward(x)
+
+class Conv2d(nn.Conv2d):
+    pass
+"""
+
+
+def test_peer_takes_the_place_of_our_layers(benchmarks, tmp_path, capsys):
+    import peer
+    from cases import make_trainee, vit
+
+    assert peer.load(None) is None
+    assert peer.load(tmp_path / "nowhere") is None
+    assert capsys.readouterr().out.count("BioTorch is left out") == 2
+    layers = ModuleType("layers")
+    exec(LAYERS, vars(layers))
+    case = vit(dim=16, depth=1, heads=2, batch=2, image_size=8)
+    ours = make_trainee(case, "FA")
+    theirs = make_trainee(case, "BP", change=peer.replace_layers(layers, ours.network))
+    kinds = [type(m).__name__ for m in theirs.network.modules() if type(m) in vars(layers).values()]
+    assert kinds == ["Linear"] * 5
+    assert theirs.loss().item() == pytest.approx(ours.loss().item(), rel=1e-5)
+    theirs.step()
 
 
 def test_peak_memory_counts_the_step(benchmarks):
