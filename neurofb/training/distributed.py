@@ -4,6 +4,10 @@ Each process holds the whole network and takes its share of every batch; gradien
 Between the steps all of them do the same, evaluation and measures included, and only the first one
 writes. So a process waits for the others in a training step and before it reads what they write,
 nowhere else.
+
+The averaging is written out rather than left to `DistributedDataParallel`, which wants to know
+beforehand which parameters have gradients, and every backward pass to be a training step: some
+feedback matrices never have one, and measures go backwards too. In a loop of your own it works.
 """
 
 import atexit
@@ -16,7 +20,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from neurofb.feedback.shared import shared_batches
 from neurofb.training.device import resolve_device
@@ -102,15 +105,21 @@ processes needs at least one
         """
         return mean if num_own * self.count == num_all else mean * (num_own * self.count / num_all)
 
-    def wrap(self, network: nn.Module) -> nn.Module:
-        """Return what is called in place of the network, so that its gradients are averaged.
+    @torch.no_grad()
+    def average_gradients(self, network: nn.Module) -> None:
+        """Replace gradients, those of feedback matrices too, by their averages over the processes.
 
-        Which parameters have a gradient must not change from step to step; that some never have
-        one (a pathway of the first layer) is fine. Their ``.grad`` stays None, as in one process.
+        A parameter without one (a pathway of the first layer) stays without, as in one process.
         """
         if self.count == 1:
-            return network
-        return DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
+            return
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        joined = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(joined)
+        joined /= self.count
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, part in zip(gradients, joined.split(sizes), strict=True):
+            gradient.copy_(part.reshape(gradient.shape))
 
     def backward(self) -> AbstractContextManager[None]:
         """Return the context of a backward pass."""

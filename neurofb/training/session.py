@@ -58,7 +58,6 @@ class Session:
         arithmetic.layout_network(network)
         _check_fits(network, data, device)
         network.train()
-        self.forward = processes.wrap(network)
         self.train_set, self.validation_set = _to(data.train, device), _to(data.validation, device)
         self.optimiser = config.optimiser.build(network)
         self.steps_per_epoch = num_batches(data.train.num_images, config.batch_size)
@@ -80,13 +79,14 @@ class Session:
 
         images, labels = self._batch(step, indices)
         with self.arithmetic.autocast(self.device):
-            logits = self.forward(images)
+            logits = self.network(images)
         loss = functional.cross_entropy(logits.float(), labels)
         loss = processes.weigh(loss, len(labels), len(indices))
         self.optimiser.zero_grad(set_to_none=True)
         present_targets(self.network, labels)
         with processes.backward():
             loss.backward()
+        processes.average_gradients(self.network)
         self.optimiser.step()
 
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
