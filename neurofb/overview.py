@@ -20,9 +20,9 @@ def overview(tree: xr.DataTree) -> str:
     >>> accuracy = (("condition", "seed"), np.array([[0.5, 0.75]]))
     >>> data = xr.Dataset({"test_accuracy": accuracy}, {"condition": ["BP"], "seed": [0, 1]})
     >>> print(overview(xr.DataTree.from_dict({"/": data})))
-               test_accuracy    sd  n
+               test_accuracy      sd  n
     condition
-    BP                 0.625  0.18  2
+    BP                 0.625  0.1768  2
     """
     layers = [name for name in tree.children if name != "alignment"]
     if layers:
