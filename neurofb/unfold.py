@@ -1,0 +1,114 @@
+"""From the labels of a study's conditions back to what they stand for: dims, and settings."""
+
+import json
+import re
+from collections.abc import Hashable
+
+import pandas as pd
+import xarray as xr
+
+from neurofb import labels
+from neurofb.config import RunConfig, from_json
+
+#: dim -> (units, long_name)
+_DIMS = {
+    "network": ("1", "network"),
+    "rule": ("1", "feedback rule"),
+    "rank": ("1", "rank of the feedback"),
+    "width": ("1", "units in each hidden layer"),
+    "num_classes": ("1", "number of classes"),
+    "learning_rate": ("1", "learning rate"),
+}
+
+
+def unfold(dataset: xr.Dataset, pattern: str) -> xr.Dataset:
+    """Turn the dim ``condition`` into the dims that its labels are made of.
+
+    Parameters
+    ----------
+    dataset
+        With the dim ``condition``, as `neurofb.gather.side_by_side` makes it.
+    pattern
+        Regular expression of a whole label. Its named groups are the new dims: network, rule, rank,
+        width, num_classes or learning_rate. Conditions of another form are left out.
+
+    Returns
+    -------
+    xr.Dataset
+        The variables over the new dims, in the order of the conditions; numbers are sorted.
+        Combinations that the study does not have are NaN. Other coordinates of the conditions are
+        dropped.
+
+    Raises
+    ------
+    ValueError
+        If a group is none of these, no label has the form, or two are the same in all groups.
+
+    Examples
+    --------
+    >>> accuracy = xr.DataArray([0.9, 0.8, 0.7], dims="condition")
+    >>> names = {"condition": ["MLP, BP", "MLP, FA", "VGG, BP"]}
+    >>> study = xr.Dataset({"test_accuracy": accuracy}, names)
+    >>> unfold(study, "(?P<network>.*), (?P<rule>.*)").test_accuracy.values.tolist()
+    [[0.9, 0.8], [0.7, nan]]
+    """
+    dims = list(re.compile(pattern).groupindex)
+    if not dims or not set(dims) <= set(_DIMS):
+        raise ValueError(f"pattern={pattern!r}: its groups must be some of {', '.join(_DIMS)}")
+    names = [str(label) for label in dataset["condition"].values]
+    found = {i: match for i, label in enumerate(names) if (match := re.fullmatch(pattern, label))}
+    if not found:
+        raise ValueError(f"pattern={pattern!r} matches no condition; those are: {'; '.join(names)}")
+    columns = {dim: _column([match[dim] for match in found.values()]) for dim in dims}
+    table = pd.MultiIndex.from_arrays(list(columns.values()), names=dims)
+    if not table.is_unique:
+        raise ValueError(f"pattern={pattern!r} gives conditions the same name: {table.tolist()}")
+    other: list[Hashable] = [name for name, c in dataset.coords.items() if "condition" in c.dims]
+    chosen = dataset.drop_vars(other).isel(condition=list(found))
+    index = xr.Coordinates.from_pandas_multiindex(table, "condition")
+    answer = chosen.assign_coords(index).unstack("condition")
+    for dim in dims:
+        units, long_name = _DIMS[dim]
+        values = labels.variable(dim, _ordered(columns[dim]), units, long_name)
+        answer = answer.reindex({dim: values.values}).assign_coords({dim: values})
+    return answer.transpose(*dims, ...)
+
+
+def configurations(study: xr.Dataset | xr.DataTree) -> dict[str, RunConfig]:
+    """Return the run of each condition of a study, as its attributes have it.
+
+    Raises
+    ------
+    ValueError
+        If the attributes hold no configurations, or one is not readable.
+
+    Examples
+    --------
+    >>> from neurofb.config import to_json
+    >>> text = f'{{"BP": {to_json(RunConfig(name="test"))}}}'
+    >>> configurations(xr.Dataset(attrs={"neurofb_config": text}))["BP"].name
+    'test'
+    """
+    try:
+        found = json.loads(study.attrs["neurofb_config"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"study has no attribute neurofb_config in JSON: {error}") from error
+    return {str(name): from_json(json.dumps(config)) for name, config in found.items()}
+
+
+def _column(texts: list[str]) -> list[int] | list[float] | list[str]:
+    """Return whole numbers, numbers, or the texts as they are."""
+    try:
+        return [int(text) for text in texts]
+    except ValueError:
+        pass
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        return texts
+
+
+def _ordered(values: list[int] | list[float] | list[str]) -> list:
+    """Return the different values: numbers sorted, texts as they come."""
+    different = list(dict.fromkeys(values))
+    return different if isinstance(different[0], str) else sorted(different)
