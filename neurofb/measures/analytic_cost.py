@@ -147,7 +147,7 @@ def _through(
             return found
         case DirectRandomPathway():
             product = rows_out * pathway.B.numel()
-            return {"error": product, "pathway_learning": product * pathway.learns}
+            return {"error": product, "pathway_learning": product * bool(pathway.learned)}
         case RandomPathway(learning=WeightMirror() as mirror):
             noise = 2 * mirror.num_samples * kernel / mirror.every
             return {"error": full, "pathway_learning": noise}
