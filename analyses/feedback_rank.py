@@ -72,9 +72,13 @@ def analyse_widths(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
         found.append(contrast(one + POINT, exact, text))
     claims = statements(found)
     compared = against_reference(by_width, bp, POINT)
-    series = {"width, BP": bp, "width, LDFA r=10": by_width}
+    series = {
+        "BP, by width": bp,
+        "LDFA r=10, by width": by_width,
+        f"LDFA at width {widest}, by rank": by_rank,
+    }
     print("Accuracy (%), mean ± sd over seeds")
-    for name, values in (series | {f"rank, width {widest}": by_rank}).items():
+    for name, values in series.items():
         for number, seeds in zip(values.indexes[str(values.dims[0])], values.values, strict=True):
             print(
                 f"  {name}: {number:4d}  {100 * seeds.mean():.2f} ± {100 * seeds.std(ddof=1):.2f}"
@@ -82,7 +86,7 @@ def analyse_widths(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     print("Margins in points:", statements_text(claims, scale=100), sep="\n")
     sized = [
         values.rename({str(values.dims[0]): "size"}).assign_coords(condition=name)
-        for name, values in (series | {f"rank, LDFA at width {widest}": by_rank}).items()
+        for name, values in series.items()
     ]
     lines = xr.concat(sized, "condition", join="outer").rename("test_accuracy")
     result = xr.merge(

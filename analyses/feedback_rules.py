@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from neurofb import labels, plot
 from neurofb.measures import contrast
-from neurofb.measures.accuracy import against_reference, last_accuracy
+from neurofb.measures.accuracy import against_reference, last_value
 from neurofb.measures.statements import statements, statements_text
 from neurofb.unfold import configurations, unfold
 
@@ -36,14 +36,14 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     result["chance"] = labels.variable((), chance, "1", "accuracy of guessing")
     result.attrs = dict(study.attrs)
     panels = dataset.rename(rule="condition")
-    return result, {"rules": plot.rule_table(panels, reference="BP", chance=chance)}
+    return result, {"rules": plot.rule_table(panels, reference="BP")}
 
 
 def analyse_rates(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return for each network and rule the rate with the best validation accuracy at the end."""
     pattern = "(?P<network>[^,]+), (?P<rule>.+), rate (?P<learning_rate>.+)"
     dataset = unfold(study.to_dataset()[["validation_accuracy"]], pattern)
-    last = last_accuracy(dataset["validation_accuracy"]).mean("seed")
+    last = last_value(dataset["validation_accuracy"]).mean("seed")
     tried = last["learning_rate"].values
     best = last.fillna(-1).argmax("learning_rate")
     have = last.notnull().any("learning_rate")

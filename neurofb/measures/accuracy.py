@@ -3,13 +3,13 @@
 import xarray as xr
 
 
-def last_accuracy(curve: xr.DataArray, dim: str = "epoch") -> xr.DataArray:
+def last_value(curve: xr.DataArray, dim: str = "epoch") -> xr.DataArray:
     """Return the last value of a curve that is not NaN; shorter runs of a study end in NaN.
 
     Examples
     --------
     >>> curve = xr.DataArray([[0.5, 0.75, float("nan")], [0.5, 0.6, 0.875]], dims=("seed", "epoch"))
-    >>> last_accuracy(curve).values
+    >>> last_value(curve).values
     array([0.75 , 0.875])
     """
     position = curve.notnull().cumsum(dim).argmax(dim)
