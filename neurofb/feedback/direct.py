@@ -10,11 +10,16 @@ from neurofb.feedback.factored_kolen_pollack import FactoredKolenPollack
 from neurofb.feedback.factors import ConvolutionFactors, DenseFactors
 from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
+from neurofb.feedback.learning import check_learning
 from neurofb.feedback.low_rank import LowRankPathway, allowed_rank, check_rank, random_factors
 from neurofb.feedback.oja import Oja
 from neurofb.feedback.pathway import Pathway, Site
 from neurofb.feedback.route import DirectRoute, route_map
 from neurofb.feedback.stage import Convolution
+from neurofb.feedback.subspace import Subspace
+
+#: The learning rules of a direct low-rank map: those that read no weight.
+Rules = Fixed | Oja | Subspace | KolenPollack | FactoredKolenPollack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +41,9 @@ class Direct:
     rank
         r; the source's number of units makes the feedback matrix dense.
     learning
-        `Oja` (P on e by Oja, Q by Kolen-Pollack), `KolenPollack` (Q only), `FactoredKolenPollack`
-        or `Fixed`. (Oja divides e by its largest standard deviation; the authors' direct code by
-        each unit's own.) (DFA of
-        Nøkland 2016 is a fixed dense map from the output.)
+        `Oja` (P on e by Oja, Q by Kolen-Pollack), its halves `Subspace` (P only) and `KolenPollack`
+        (Q only), `FactoredKolenPollack` or `Fixed`. (Oja divides e by its largest standard
+        deviation; the authors' direct code by each unit's own.)
     spatial_factor, clip_rank
         As for `LowRank`.
 
@@ -58,14 +62,13 @@ class Direct:
     rule: Literal["direct"] = "direct"
     source: str
     rank: int
-    learning: Annotated[
-        Fixed | Oja | KolenPollack | FactoredKolenPollack, Discriminator("rule")
-    ] = Oja()
+    learning: Annotated[Rules, Discriminator("rule")] = Oja()
     spatial_factor: Literal["Q", "P"] = "Q"
     clip_rank: bool = False
 
     def __post_init__(self) -> None:
         check_rank(self.rank)
+        check_learning(self.learning, Rules)
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a module."""

@@ -6,14 +6,17 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Discriminator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
+from neurofb.feedback.learning import DenseSignals, check_learning
 from neurofb.feedback.pathway import Pathway, Site, uniform
 from neurofb.feedback.phase import PATHWAY_LEARNING
 from neurofb.feedback.route import DirectRoute, RouteMap, route_map
 from neurofb.feedback.stage import Convolution
+
+#: The learning rules of a dense direct map.
+Rules = Fixed | KolenPollack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,8 @@ class DirectRandom:
     Raises
     ------
     ValueError
-        If the density is not in (0, 1] (here); for an unknown or upstream source (at attachment).
+        If the density is not in (0, 1] or the rule none of these (here); for an unknown or
+        upstream source (at attachment).
 
     Examples
     --------
@@ -57,9 +61,10 @@ class DirectRandom:
     source: str = "readout"
     signal: Literal["error", "sign", "target"] = "error"
     density: float = 1.0
-    learning: Annotated[Fixed | KolenPollack, Discriminator("rule")] = Fixed()
+    learning: Annotated[Rules, Discriminator("rule")] = Fixed()
 
     def __post_init__(self) -> None:
+        check_learning(self.learning, Rules)
         if not 0 < self.density <= 1:
             raise ValueError(f"density={self.density} must be above 0 and at most 1")
 
@@ -94,12 +99,12 @@ class DirectRandomPathway(DirectRoute):
         self.hold("B", matrix, learns)
         if mask is not None:
             self.hold("mask", mask, learned=False)
-        self.is_sparse, self.learns = mask is not None, learns
+        self.is_sparse, self.learning = mask is not None, spec.learning
 
     @property
     def learned(self) -> tuple[nn.Parameter, ...]:
         """B, if it learns."""
-        return (self.get_parameter("B"),) if self.learns else ()
+        return (self.get_parameter("B"),) if self.learning.learns else ()
 
     @property
     def needs_targets(self) -> bool:
@@ -118,12 +123,13 @@ class DirectRandomPathway(DirectRoute):
                     f"source {self.source!r} a sample, but attached for {self.B.shape[1]} and "
                     f"{self.B.shape[0]}"
                 )
-        g = stage.back(sent, self.B.detach().to(sent.dtype), x.shape)
+        b = self.B.detach().to(sent.dtype)
+        g = stage.back(sent, b, x.shape)
         g = g.reshape(shape).to(h.dtype)
-        if not self.learns:
+        if not self.learning.learns:
             return g, ()
         with PATHWAY_LEARNING:
-            gradient = stage.product(x, sent, self.B.shape)
+            gradient = self.learning.dense_gradient(DenseSignals(x, sent, b, stage))
             return g, (gradient * self.mask if self.is_sparse else gradient,)
 
     def _sent(self, error: Tensor) -> Tensor:
@@ -133,26 +139,4 @@ class DirectRandomPathway(DirectRoute):
         samples = max(len(error), 1)
         if self.signal == "sign":
             return error.sign() / samples
-        return one_hot(self, error) / samples
-
-
-def one_hot(pathway: Pathway, like: Tensor) -> Tensor:
-    """Return the presented classes as one-hot vectors of the shape of an output's error.
-
-    Raises
-    ------
-    ValueError
-        If no classes were presented, or they do not fit the output.
-    """
-    targets = pathway.targets
-    if targets is None:
-        raise ValueError(
-            f"layer {pathway.layer_name!r}: its pathway needs the classes; call "
-            "neurofb.feedback.present_targets(network, labels) before the backward pass"
-        )
-    if like.dim() != 2 or targets.shape != like.shape[:1]:
-        raise ValueError(
-            f"layer {pathway.layer_name!r}: classes of shape {tuple(targets.shape)} were presented "
-            f"for an output of shape {tuple(like.shape)}; it must be (samples, classes)"
-        )
-    return functional.one_hot(targets, like.shape[1]).to(like.dtype)
+        return self.one_hot(error) / samples

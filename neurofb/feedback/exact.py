@@ -34,6 +34,10 @@ class ExactPathway(Pathway):
     rule = "exact (BP)"
     transports_weights = True
 
+    def kernel(self, weight: Tensor) -> Tensor:
+        """Return W."""
+        return weight
+
     def backward(
         self,
         h: Tensor,

@@ -75,6 +75,10 @@ class DenseFactors:
         """Return the map that Q P approximates, as a stack of one matrix a group."""
         return weight.T[None]
 
+    def from_matrix(self, matrix: Float[Tensor, "1 n_in n_out"]) -> Float[Tensor, "n_out n_in"]:
+        """Return a kernel from its matrix (inverse of `matrix`)."""
+        return matrix[0].T
+
     def join(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return the left and right matrix factors, whose product approximates `matrix`."""
         return q[None], p[None]
@@ -163,6 +167,14 @@ class ConvolutionFactors:
         if self.spatial_factor == "P":
             grouped = grouped.transpose(1, 2)
         return grouped.flatten(2)
+
+    def from_matrix(self, matrix: Float[Tensor, "group n m"]) -> Float[Tensor, "o i ky kx"]:
+        """Return a kernel from its matrices (inverse of `matrix`)."""
+        c_out, c_group, ky, kx = self.kernel_shape
+        if self.spatial_factor == "P":
+            each = c_out // self.stage.groups
+            matrix = matrix.unflatten(2, (each, ky * kx)).transpose(1, 2)
+        return matrix.reshape(c_out, c_group, ky, kx)
 
     def join(self, q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return the left and right matrix factors, whose product approximates `matrix`."""

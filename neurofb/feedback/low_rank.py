@@ -7,7 +7,6 @@ import torch
 from pydantic import Discriminator
 from torch import Tensor, nn
 
-from neurofb.feedback.direct_random import one_hot
 from neurofb.feedback.factored_kolen_pollack import FactoredKolenPollack
 from neurofb.feedback.factors import (
     ConvolutionFactors,
@@ -143,6 +142,16 @@ class LowRankPathway(Pathway):
         self.rule += " norm of W"
         self.transports_weights = self.transports_weights or "norm"
 
+    def kernel(self, weight: Tensor) -> Tensor | None:
+        """Return (Q P)ᵀ in the layout of W, with the gain that matches energies."""
+        if self.source is not None:
+            return None
+        left, right = self.factors.join(self.Q.detach(), self.P.detach())
+        kernel = self.factors.from_matrix(grouped(left, right))
+        if self.matches_energy:
+            kernel = kernel * energy_ratio(weight, self.factors, self.Q.detach(), self.P.detach())
+        return kernel
+
     def set_matrices(self, q: Tensor, p: Tensor) -> None:
         """Overwrite Q and P in place."""
         with torch.no_grad():
@@ -167,7 +176,7 @@ class LowRankPathway(Pathway):
         g = factors.inner.back(z, inner, h.shape)
         learned = ()
         if self.learned_names:
-            target = one_hot(self, delta) if self.learning.needs_targets else None
+            target = self.one_hot(delta) if self.learning.needs_targets else None
             signals = Signals(h, delta, z, g, q, p, weight, factors, grad_weight, target)
             with PATHWAY_LEARNING:
                 grad_q, grad_p = self.learning.gradients(signals)

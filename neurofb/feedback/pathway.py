@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from neurofb.feedback.stage import Stage
 from neurofb.feedback.trace import Call
@@ -88,6 +89,14 @@ class Pathway(nn.Module):
         """
         raise NotImplementedError
 
+    def kernel(self, weight: Tensor) -> Tensor | None:
+        """Return the kernel, in the layout of W, whose transpose δ goes through.
+
+        None for a direct pathway, which has no counterpart in one weight.
+        """
+        del weight
+        return None
+
     @property
     def learned(self) -> tuple[nn.Parameter, ...]:
         """The matrices that receive pseudo-gradients, in the order `backward` returns them."""
@@ -97,6 +106,29 @@ class Pathway(nn.Module):
     def needs_targets(self) -> bool:
         """Whether the classes must be shown before every backward pass (`present_targets`)."""
         return bool(getattr(getattr(self, "learning", None), "needs_targets", False))
+
+    def one_hot(self, like: Tensor) -> Tensor:
+        """Return the presented classes as one-hot vectors of the shape of an output's error.
+
+        They are good for one backward pass: labels of an old batch are never used again.
+
+        Raises
+        ------
+        ValueError
+            If no classes were presented, or they do not fit the output.
+        """
+        targets, self.targets = self.targets, None
+        if targets is None:
+            raise ValueError(
+                f"layer {self.layer_name!r}: its pathway needs the classes; call "
+                "neurofb.feedback.present_targets(network, labels) before the backward pass"
+            )
+        if like.dim() != 2 or targets.shape != like.shape[:1]:
+            raise ValueError(
+                f"layer {self.layer_name!r}: classes of shape {tuple(targets.shape)} were presented"
+                f" for an output of shape {tuple(like.shape)}; it must be (samples, classes)"
+            )
+        return functional.one_hot(targets, like.shape[1]).to(like.dtype)
 
     def get_extra_state(self) -> dict[str, int]:
         """Return what a checkpoint keeps beside the matrices."""

@@ -69,6 +69,11 @@ class RandomPathway(SeededPathway):
         )
         self.hold("B", b, learned=bool(learning.learns))
 
+    def kernel(self, weight: Tensor) -> Tensor:
+        """Return B."""
+        del weight
+        return self.B.detach()
+
     @property
     def learned(self) -> tuple[nn.Parameter, ...]:
         """B, if it learns by an optimiser."""

@@ -65,6 +65,10 @@ class DirectRoute(Pathway):
         waiting, self.waiting, self.has_run = self.waiting, [], False
         return waiting
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x: an `nn.Sequential` that is the receiver runs its pathway as its last part."""
+        return x
+
     def receive(self, h: Tensor, error: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return the error for h, in its shape and dtype, and the pseudo-gradients.
 

@@ -82,6 +82,10 @@ class SignSymmetricPathway(SeededPathway):
         generator = generator_of_pass(self.seed, self.fired, self.M.device)
         return self.M * torch.rand(shape, generator=generator, device=self.M.device).to(self.M)
 
+    def kernel(self, weight: Tensor) -> Tensor:
+        """Return M ∘ sign W, with the magnitudes of the pass that comes next."""
+        return self.magnitudes(weight.shape).to(weight.dtype) * weight.sign()
+
     def backward(
         self,
         h: Tensor,
@@ -91,5 +95,4 @@ class SignSymmetricPathway(SeededPathway):
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return (M ∘ sign W)ᵀ δ."""
-        signed = self.magnitudes(weight.shape).to(delta.dtype) * weight.sign()
-        return stage.back(delta, signed, h.shape), ()
+        return stage.back(delta, self.kernel(weight), h.shape), ()

@@ -15,7 +15,6 @@ from neurofb.measures.overlap import Overlap, compare, orthonormality_drift, pro
 from neurofb.measures.pathway_matrix import (
     channel_directions,
     error_rows,
-    feedback_matrix,
     through_channel_factor,
 )
 from neurofb.measures.two_passes import Call, Calls, TwoPasses, is_map
@@ -183,11 +182,10 @@ def _finish(row: _Row, name: str, passes: TwoPasses) -> dict[str, float]:
         if own is not None and exact is not None:
             gradient = compare(own, exact)
     if carrier is not None:
-        found = (
-            feedback_matrix(carrier.pathway, weights["weight"].detach()) if is_map(module) else None
-        )
-        if found is not None:
-            matrix = compare(*found)
+        if is_map(module):
+            weight = weights["weight"].detach()
+            kernel = carrier.pathway.kernel(weight)
+            matrix = matrix if kernel is None else compare(kernel, weight)
         directions = channel_directions(carrier.pathway)
         if directions is not None:
             drift = orthonormality_drift(directions[1])

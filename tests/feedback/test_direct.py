@@ -346,11 +346,28 @@ def test_classes_must_be_presented_and_fit(x):
     net = fb.attach(Net().double(), {"target": fb.DirectRandom(signal="target")}, example_input=x)
     with pytest.raises(ValueError, match=r"layer 'target': .*call\s.*present_targets"):
         net(x).sum().backward()
+    fb.present_targets(net, torch.tensor([0, 1, 1]))
+    net(x).sum().backward()
+    with pytest.raises(ValueError, match="its pathway needs the classes"):
+        net(x).sum().backward()  # once presented, once used
     fb.present_targets(net, torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"classes of shape \(2,\) were presented for"):
         net(x).sum().backward()
     with pytest.raises(ValueError, match="must be one integer a sample"):
         fb.present_targets(net, torch.tensor([0.5, 1.0]))
+
+
+def test_a_sequential_may_be_the_receiver():
+    body = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    net = nn.ModuleDict({"below": nn.Linear(3, 4), "body": body, "readout": nn.Linear(4, 2)})
+    net.forward = lambda x: net["readout"](net["body"](net["below"](x)))
+    x = torch.randn(5, 3)
+    expected = net(x)
+    fb.attach(net, {"body": fb.DirectRandom()}, example_input=x)
+    assert torch.equal(net(x), expected)
+    net(x).square().sum().backward()
+    assert fb.fired(net) == {"body": 1}
+    assert net["below"].weight.grad.norm() > 0
 
 
 @pytest.mark.parametrize("density", [0.0, 1.5])
