@@ -1,0 +1,64 @@
+"""Compile a network with each pathway of the one list; gradients must be those without compiling.
+
+A process of its own: the type checks of the test session cannot be compiled. Arguments: backend,
+and a file for what went wrong, by rule.
+"""
+
+import copy
+import json
+import runpy
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from neurofb import feedback as fb
+
+CONFTEST = Path(__file__).parent.parent / "laws" / "conftest.py"
+PATHWAYS = runpy.run_path(str(CONFTEST))["PATHWAYS"]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.below = nn.Conv2d(2, 4, 3, padding=1)
+        self.layer = nn.Conv2d(4, 6, 3, padding=1)
+        self.readout = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = torch.tanh(self.layer(torch.relu(self.below(x))))
+        return self.readout(a.mean((2, 3)))
+
+
+def check(spec: fb.PathwaySpec, backend: str) -> None:
+    torch.manual_seed(0)
+    net, x = Net(), torch.randn(5, 2, 6, 6)
+    fb.attach(net, {"layer": spec}, example_input=x)
+    twin = copy.deepcopy(net)
+    compiled = torch.compile(twin, backend=backend)
+    for _ in range(2):
+        for forward in (net, compiled):
+            fb.present_targets(twin if forward is compiled else net, torch.arange(5) % 3)
+            forward(x).square().sum().backward()
+    for (name, p), q in zip(net.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=lambda text, name=name: f"{name}: {text}")
+    assert fb.fired(twin) == fb.fired(net) == {"layer": 2}
+
+
+def main(backend: str, file: str) -> None:
+    torch.set_num_threads(1)
+    found = {}
+    for name, spec in PATHWAYS.items():
+        torch.compiler.reset()
+        try:
+            check(spec, backend)
+            found[name] = ""
+        except Exception:
+            found[name] = traceback.format_exc()[-1500:]
+    Path(file).write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
