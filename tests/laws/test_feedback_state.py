@@ -155,6 +155,52 @@ def test_bfloat16_autocast(spec, network):
         assert cosine > 0.95, name
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("autocast", [False, True], ids=["float64", "bfloat16"])
+def test_cuda_gives_the_gradients_of_the_cpu(spec, autocast, network):
+    net, x = network
+    net, x = net.double(), x.double()
+    twin = copy.deepcopy(net).cuda()
+    if autocast:
+        twin.float()
+    images = x.to(next(twin.parameters()))
+    drawn_anew = getattr(spec, "magnitude", "") == "batch_random" or isinstance(
+        getattr(spec, "learning", None), fb.WeightMirror
+    )
+    fb.present_targets(net, torch.arange(5) % 3)
+    fb.present_targets(twin, torch.arange(5, device="cuda") % 3)
+    with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+        out = twin(images)
+    distance(out.to(images.dtype).cpu()).backward()
+    loss(net, x).backward()
+    assert fb.fired(twin) == fb.fired(net)
+    for (name, p), q in zip(net.named_parameters(), twin.parameters(), strict=True):
+        assert q.grad.is_cuda
+        assert q.grad.isfinite().all()
+        if drawn_anew and ("pathway" in name or name.startswith("below")):
+            continue  # the same seed gives other numbers on another kind of device
+        cosine = torch.cosine_similarity(p.grad.flatten(), q.grad.cpu().double().flatten(), 0)
+        assert cosine > (0.95 if autocast else 1 - 1e-6), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_state_goes_from_a_cuda_device_to_the_cpu_and_back(spec, network, attached):
+    net, x = network
+    twin = copy.deepcopy(net).cuda()
+    fb.present_targets(twin, torch.arange(5, device="cuda") % 3)
+    distance(twin(x.cuda()).cpu()).backward()
+    file = io.BytesIO()
+    torch.save(twin.state_dict(), file)
+    file.seek(0)
+    other = attached(Net(), spec, x, seed=99)
+    other.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    assert fb.fired(other) == fb.fired(twin)
+    for p, q in zip(other.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p, q.cpu())
+
+
 def test_deepcopy_is_independent_and_equal(spec, network):
     net, x = network
     loss(net, x).backward()
