@@ -8,11 +8,14 @@ matrices in all of them. `ratio` is the median over rounds of the wall time rela
 backpropagation in the same round; `FLOPs` the same ratio of the matrix products that were counted
 (`neurofb.measures.compute_cost`), `equations` of those that the equations need
 (`neurofb.measures.analytic_cost`). `learning` is what a rule that teaches Q and P adds to the step
-with the same, fixed matrices. The peer, BioTorch, is installed as `peer.py` says.
+with the same, fixed matrices. The peer, BioTorch, is installed as `peer.py` says. With glibc set
+MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000: else memory given back and faulted in again
+adds several ms to the steps of one variant or another.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +209,7 @@ def main() -> None:
         "machine": describe_machine(),
         "optimiser": "SGD, weights and feedback matrices alike",
         "networks": {name: case.note for name, case in chosen.items()},
+        "malloc": {key: value for key, value in os.environ.items() if key.startswith("MALLOC_")},
         "peer": peer.NAME if biotorch is not None else "not installed",
         "flops": {name: count(case) for name, case in chosen.items()},
         "timings": [],

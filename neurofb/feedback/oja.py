@@ -109,8 +109,8 @@ def channel_gradient(signals: Signals, normalise: bool) -> Tensor:
     return factors.from_basis(gradient)
 
 
-#: rows of the error that are squared at a time
-ROWS_AT_ONCE = 128
+#: numbers of the error that are squared at a time
+SQUARED_AT_ONCE = 2**17
 
 
 def oja_gradient(
@@ -176,7 +176,7 @@ def oja_gradient(
 
 def _mean_square(x: Float[Tensor, "group row n"]) -> Float[Tensor, "group n"]:
     """Return the mean square over rows, some rows at a time: no second copy of the error."""
-    parts = x.split(ROWS_AT_ONCE, dim=1)
+    parts = x.split(max(SQUARED_AT_ONCE // x.shape[2], 1), dim=1)
     total = sum(_mean(part * part) * part.shape[1] for part in parts)
     assert isinstance(total, Tensor)
     return total / x.shape[1]
