@@ -15,6 +15,11 @@ PATHWAYS = {
     "normative": fb.LowRank(rank=2, learning=fb.Normative()),
     "factored_kp": fb.LowRank(rank=2, learning=fb.FactoredKolenPollack()),
     "fixed": fb.LowRank(rank=2, learning=fb.Fixed()),
+    "random_kp": fb.Random(learning=fb.KolenPollack()),
+    "usf": fb.SignSymmetric(),
+    "frsf": fb.SignSymmetric(magnitude="fixed_random"),
+    "kp": fb.LowRank(rank=2, learning=fb.KolenPollack()),
+    "subspace": fb.LowRank(rank=2, learning=fb.Subspace()),
 }
 
 
