@@ -8,7 +8,7 @@ from neurofb import plot
 from neurofb.measures import contrast, rank_trend
 from neurofb.measures.accuracy import last_value
 from neurofb.measures.statements import statements, statements_text
-from neurofb.unfold import configurations, unfold
+from neurofb.unfold import by_condition, configurations, unfold
 
 LABELS = "(?P<network>[^,]+), (?P<rule>.+)"
 MEASURES = ("gradient_cosine", "delta_angle", "weight_angle")
@@ -33,7 +33,7 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
         start, end = here.isel(epoch=0), here.map(last_value)
         print(_table(start, end, accuracy.sel(network=network), network), end="\n\n")
         found += _statements(start, end, accuracy.sel(network=network), network)
-        panels = here.rename(rule="condition")
+        panels = by_condition(here)
         figures[f"alignment_{network}"] = plot.alignment_curves(panels, measures=MEASURES)
     claims = statements(found)
     print(

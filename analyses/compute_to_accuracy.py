@@ -13,7 +13,7 @@ from neurofb import labels, plot
 from neurofb.measures import compute_to_accuracy
 from neurofb.measures.accuracy import last_value
 from neurofb.step_cost import step_cost
-from neurofb.unfold import configurations, unfold
+from neurofb.unfold import by_condition, configurations, unfold
 
 FRACTION, WINDOW = 0.9, 20
 LABELS = "(?P<network>[^,]+), (?P<rule>.+)"
@@ -62,7 +62,7 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
         "Small networks and batches are not the paper's setting (see the head of this file)."
     )
     shown = result[["flops_reached", "last_accuracy"]].isel(curve=1).sel(target="BP's")
-    shown = shown.rename(rule="condition")
+    shown = by_condition(shown.sel(rule=[rule for rule in shown["rule"].values if _is_shown(rule)]))
     figures = {
         f"compute_{name}": plot.compute_against_accuracy(
             shown.sel(network=name).dropna("condition", how="all")
@@ -70,6 +70,11 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
         for name in result["network"].values
     }
     return result, figures
+
+
+def _is_shown(rule: str) -> bool:
+    """Leave out of the figures what is dearer than backpropagation by construction."""
+    return "full" not in rule and rule != "WM"
 
 
 def _by_step(accuracy: xr.DataArray) -> xr.Dataset:

@@ -11,7 +11,7 @@ from neurofb import labels, plot
 from neurofb.measures import contrast
 from neurofb.measures.accuracy import against_reference, last_value
 from neurofb.measures.statements import statements, statements_text
-from neurofb.unfold import configurations, unfold
+from neurofb.unfold import by_condition, configurations, unfold
 
 LABELS = "(?P<network>[^,]+), (?P<rule>.+)"
 
@@ -35,7 +35,7 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     result = xr.merge([dataset, compared, claims], combine_attrs="drop_conflicts")
     result["chance"] = labels.variable((), chance, "1", "accuracy of guessing")
     result.attrs = dict(study.attrs)
-    panels = dataset.rename(rule="condition")
+    panels = by_condition(dataset[["test_accuracy"]])
     return result, {"rules": plot.rule_table(panels, reference="BP")}
 
 

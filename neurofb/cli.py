@@ -80,6 +80,7 @@ def _run(options: argparse.Namespace) -> None:
     from neurofb.recipes import call_recipe
     from neurofb.run import run
     from neurofb.study import Study, run_study
+    from neurofb.training.distributed import join
 
     recipe = call_recipe(options.recipe)
     if isinstance(recipe, Study):
@@ -117,8 +118,9 @@ def _run(options: argparse.Namespace) -> None:
     result = run(
         config, options.out, resume=options.resume, overwrite=options.overwrite, cache=_cache()
     )
-    print(f"test accuracy {float(result.dataset['test_accuracy']):.3f}")
-    print(f"dataset: {options.out / 'result.zarr'}")
+    if join().is_first:
+        print(f"test accuracy {float(result.dataset['test_accuracy']):.3f}")
+        print(f"dataset: {options.out / 'result.zarr'}")
 
 
 def _analyse(options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """A study: the same runs over conditions and seeds, on all cores, gathered in one labelled tree."""
 
 import dataclasses
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -126,6 +127,8 @@ def run_study(
         raise ValueError(f"workers={workers} must be at least 1")
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("a study starts its own processes (workers=…); torchrun is for one run")
     folder = Path(folder)
     cells = {
         run_folder(folder, condition, seed): config for condition, seed, config in study.runs()

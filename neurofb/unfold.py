@@ -1,6 +1,7 @@
 """From the labels of a study's conditions back to what they stand for: dims, and settings."""
 
 import json
+import math
 import re
 from collections.abc import Hashable
 
@@ -94,6 +95,24 @@ def configurations(study: xr.Dataset | xr.DataTree) -> dict[str, RunConfig]:
     except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"study has no attribute neurofb_config in JSON: {error}") from error
     return {str(name): from_json(json.dumps(config)) for name, config in found.items()}
+
+
+def by_condition(dataset: xr.Dataset) -> xr.Dataset:
+    """Call the rules conditions, with the ranks in their names, as figures want them.
+
+    Examples
+    --------
+    >>> rules = xr.Dataset(coords={"rule": ["BP", "LDFA r=4, local"]})
+    >>> by_condition(rules).feedback_rank.values.tolist()
+    [nan, 4.0]
+    """
+    found = [re.search(r"\br=(\d+)", str(rule)) for rule in dataset["rule"].values]
+    ranks = [float(rank[1]) if rank else math.nan for rank in found]
+    full = [math.inf] * len(ranks)
+    return dataset.rename(rule="condition").assign_coords(
+        feedback_rank=labels.variable("condition", ranks, "1", "rank of the feedback"),
+        bottleneck=labels.variable("condition", full, "1", "no bottleneck in the network"),
+    )
 
 
 def _column(texts: list[str]) -> list[int] | list[float] | list[str]:

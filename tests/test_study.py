@@ -255,3 +255,11 @@ def test_a_killed_study_leaves_no_worker_and_can_be_resumed(tmp_path):
     assert not tree["loss"].isnull().any()
     whole = run(replace(study.conditions["BP"], seed=0), progress=False)
     np.testing.assert_array_equal(tree["loss"].sel(condition="BP", seed=0), whole["training/loss"])
+
+
+def test_torchrun_is_for_one_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    study = Study(name="s", conditions={"BP": RunConfig(name="BP")}, seeds=(0,))
+    with pytest.raises(ValueError, match="torchrun is for one run"):
+        run_study(study, tmp_path / "s")
+    assert not (tmp_path / "s").exists()

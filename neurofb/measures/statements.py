@@ -46,7 +46,7 @@ def statements(verdicts: Sequence[xr.Dataset]) -> xr.Dataset:
     return found.rename({name: f"statement_{name}" for name in names})
 
 
-def statements_text(found: xr.Dataset, *, scale: float = 1.0) -> str:
+def statements_text(found: xr.Dataset, *, scale: int | float = 1) -> str:
     """Return a line a statement: holds or not, and every seed's difference times `scale`.
 
     Examples
