@@ -123,8 +123,8 @@ class DirectRandomPathway(DirectRoute):
                     f"source {self.source!r} a sample, but attached for {self.B.shape[1]} and "
                     f"{self.B.shape[0]}"
                 )
-        b = self.B.detach().to(sent.dtype)
-        g = stage.back(sent, b, x.shape)
+        b = self.cast("B", sent.dtype)
+        g = stage.back(sent, b, x)
         g = g.reshape(shape).to(h.dtype)
         if not self.learning.learns:
             return g, ()

@@ -47,4 +47,4 @@ class ExactPathway(Pathway):
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Wᵀ δ."""
-        return stage.back(delta, weight, h.shape), ()
+        return stage.back(delta, weight, h), ()

@@ -170,10 +170,10 @@ class LowRankPathway(Pathway):
         with PATHWAY_LEARNING:
             self.learning.prepare(self, weight)
         factors = self.factors
-        q, p = self.Q.detach().to(delta.dtype), self.P.detach().to(delta.dtype)
+        q, p = self.cast("Q", delta.dtype), self.cast("P", delta.dtype)
         inner, outer = factors.kernels(q, p)
         z = factors.outer.back(delta, outer, factors.middle(h.shape, self.rank))
-        g = factors.inner.back(z, inner, h.shape)
+        g = factors.inner.back(z, inner, h)
         learned = ()
         if self.learned_names:
             target = self.one_hot(delta) if self.learning.needs_targets else None

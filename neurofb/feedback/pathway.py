@@ -62,6 +62,8 @@ class Pathway(nn.Module):
         super().__init__()
         self.layer_name = layer_name
         self.fired = 0
+        #: casts of fixed matrices below their own precision: matrix, its version, cast
+        self.casts: dict[str, tuple[Tensor, int, Tensor]] = {}
         #: the classes of the present batch, for a pathway that needs them
         self.targets: Tensor | None = None
 
@@ -137,6 +139,19 @@ class Pathway(nn.Module):
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Set what a checkpoint has kept beside the matrices."""
         self.fired = int(state["fired"])
+
+    def cast(self, name: str, dtype: torch.dtype) -> Tensor:
+        """Return a feedback matrix in a dtype; of one that has not changed the cast is kept."""
+        matrix = self.get_buffer(name) if name in self._buffers else self.get_parameter(name)
+        if matrix.dtype == dtype:
+            return matrix.detach()
+        if name not in self._buffers:
+            return matrix.detach().to(dtype)
+        kept = self.casts.get(name)
+        if kept is None or kept[0] is not matrix or kept[1] != matrix._version:
+            kept = matrix, matrix._version, matrix.to(dtype)
+            self.casts[name] = kept
+        return kept[2] if kept[2].dtype == dtype else matrix.to(dtype)
 
     def hold(self, name: str, value: Tensor, learned: bool) -> None:
         """Register a feedback matrix: a parameter if an optimiser moves it, else a buffer."""

@@ -88,8 +88,8 @@ class RandomPathway(SeededPathway):
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Bᵀ δ, B in the layout of W, and the learning rule's pseudo-gradient of B."""
-        b = self.B.detach().to(delta.dtype)
-        g = stage.back(delta, b, h.shape)
+        b = self.cast("B", delta.dtype)
+        g = stage.back(delta, b, h)
         if not self.learning.learns:
             return g, ()
         signals = DenseSignals(h, delta, b, stage, weight, grad_weight, self.seed, self.fired)

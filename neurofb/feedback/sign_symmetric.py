@@ -95,4 +95,4 @@ class SignSymmetricPathway(SeededPathway):
         grad_weight: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return (M ∘ sign W)ᵀ δ."""
-        return stage.back(delta, self.kernel(weight), h.shape), ()
+        return stage.back(delta, self.kernel(weight), h), ()

@@ -44,9 +44,9 @@ class Dense:
         self,
         delta: Float[Tensor, "*batch n_out"],
         kernel: Float[Tensor, "n_out n_in"],
-        like: torch.Size | None = None,
+        like: torch.Size | Tensor | None = None,
     ) -> Float[Tensor, "*batch n_in"]:
-        """Return Wᵀ δ; `like` (the shape of the input) is not needed here."""
+        """Return Wᵀ δ; `like` (the input or its shape) is not needed here."""
         del like
         return delta @ kernel
 
@@ -114,11 +114,13 @@ class Convolution:
         self,
         delta: Float[Tensor, "batch c_out y2 x2"],
         kernel: Float[Tensor, "c_out c_group ky kx"],
-        like: torch.Size,
+        like: torch.Size | Tensor,
     ) -> Float[Tensor, "batch c_in y x"]:
-        """Return the transposed convolution of δ, of the input's shape `like`."""
+        """Return the transposed convolution of δ; `like` is the input or its shape."""
         if min(kernel.shape[:2]) < FEW_CHANNELS and self._is_simple(kernel):
             return self._back_few(delta, kernel)
+        if isinstance(like, Tensor):
+            return self._backward(delta, like, kernel, (True, False, False))[0]
         # The values of the input are not read for this output; no memory is touched.
         layout = torch.contiguous_format
         if delta.is_contiguous(memory_format=torch.channels_last):
