@@ -56,7 +56,7 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     print(
         f"Targets: {FRACTION:.0%} of the final validation accuracy, the run's own and BP's.\n"
         f"{int(at_first.isel(target=0).sum())} of {int(last.count())} runs are there at the first "
-        "validation, after one epoch, so that by epochs nothing but the cost of a step is compared;"
+        "validation, after one epoch: for these, epochs compare nothing but the cost of a step;"
         f"\nthe running mean of the {WINDOW} last batches, each before it was learnt from, is "
         "known at every step (in the first epoch all images are new).\n"
         "Small networks and batches are not the paper's setting (see the head of this file)."
