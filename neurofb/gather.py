@@ -173,6 +173,8 @@ def _sizes(runs: Runs) -> dict[str, xr.Variable]:
 
 def _stack(cells: Mapping[tuple[str, int], xr.Dataset]) -> xr.Dataset:
     """Concatenate runs over condition and seed; shorter dims are filled up with NaN."""
+    # what was stored as whole numbers may have to hold NaN
+    cells = {key: dataset.drop_encoding() for key, dataset in cells.items()}
     conditions = list(dict.fromkeys(condition for condition, _ in cells))
     seeds = list(dict.fromkeys(seed for _, seed in cells))
     rows = [

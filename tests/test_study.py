@@ -13,7 +13,7 @@ import pytest
 
 from neurofb import labels
 from neurofb.conditions import facts
-from neurofb.config import Measurement, RunConfig, replace
+from neurofb.config import Measurement, RunConfig, change, replace
 from neurofb.feedback import Exact, LowRank
 from neurofb.gather import layer_dataset, side_by_side
 from neurofb.overview import overview
@@ -263,3 +263,25 @@ def test_torchrun_is_for_one_run(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="torchrun is for one run"):
         run_study(study, tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_runs_of_unequal_length_keep_their_epochs_on_disk(tmp_path):
+    """What was stored as whole numbers holds NaN where a shorter run has no epoch."""
+    conditions = {
+        f"{steps} steps": change(
+            call_recipe("tests/tiny_recipes.py::mlp"),
+            {"training.num_steps": str(steps), "training.validate_every": "1"},
+        )
+        for steps in (1, 3)
+    }
+    runs = {}
+    for name, config in conditions.items():
+        path = tmp_path / f"{name}.zarr"
+        labels.save(run(config, progress=False), path)
+        runs[name, 0] = labels.load(path)
+    path = labels.save(side_by_side("lengths", conditions, runs), tmp_path / "study.zarr")
+    tree = labels.load(path)
+    steps = tree.to_dataset()["step_at_epoch"].squeeze("seed").values
+    np.testing.assert_array_equal(steps, [[np.nan, 1, np.nan, np.nan], [np.nan, 1, 2, 3]])
+    steps = tree["alignment"]["step_at_epoch"].squeeze("seed").values
+    np.testing.assert_array_equal(steps, [[0, 1, np.nan, np.nan], [0, np.nan, np.nan, 3]])
