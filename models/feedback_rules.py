@@ -59,7 +59,57 @@ NETWORKS = {
     ),
 }
 #: learning rate of every rule on every network, by the validation accuracy of `rates`
-CHOSEN: dict[str, float] = {}
+CHOSEN = {
+    "MLP, BP": 0.001
+    "MLP, DFA": 0.003
+    "MLP, FA": 0.001
+    "MLP, KP": 0.001
+    "MLP, LDFA full, local": 0.001
+    "MLP, LDFA full, normative": 0.001
+    "MLP, LDFA r=10, local": 0.001
+    "MLP, LDFA r=10, local, gain of W": 0.001
+    "MLP, LDFA r=10, normative": 0.003
+    "MLP, LDFA r=32, local": 0.001
+    "MLP, LDFA r=32, normative": 0.0003
+    "MLP, LDFA r=4, local": 0.001
+    "MLP, LDFA r=4, normative": 0.0003
+    "MLP, WM": 0.001
+    "MLP, dLDFA r=10": 0.003
+    "MLP, uSF": 0.003
+    "VGG, BP": 0.01
+    "VGG, DFA": 0.01
+    "VGG, FA": 0.01
+    "VGG, KP": 0.01
+    "VGG, LDFA full, local": 0.01
+    "VGG, LDFA full, normative": 0.01
+    "VGG, LDFA r=10, local": 0.01
+    "VGG, LDFA r=10, local, gain of W": 0.003
+    "VGG, LDFA r=10, normative": 0.01
+    "VGG, LDFA r=32, local": 0.01
+    "VGG, LDFA r=32, normative": 0.01
+    "VGG, LDFA r=4, local": 0.003
+    "VGG, LDFA r=4, normative": 0.01
+    "VGG, dLDFA r=10": 0.01
+    "VGG, uSF": 0.01
+    "ViT, BP": 0.001
+    "ViT, DFA": 0.001
+    "ViT, FA": 0.003
+    "ViT, KP": 0.003
+    "ViT, LDFA full, local": 0.001
+    "ViT, LDFA full, local, gain of W": 0.001
+    "ViT, LDFA full, normative": 0.003
+    "ViT, LDFA r=10, local": 0.001
+    "ViT, LDFA r=10, local, gain of W": 0.003
+    "ViT, LDFA r=10, normative": 0.001
+    "ViT, LDFA r=32, local": 0.001
+    "ViT, LDFA r=32, local, gain of W": 0.003
+    "ViT, LDFA r=32, normative": 0.001
+    "ViT, LDFA r=4, local": 0.003
+    "ViT, LDFA r=4, local, gain of W": 0.0003
+    "ViT, LDFA r=4, normative": 0.003
+    "ViT, dLDFA r=10": 0.0003
+    "ViT, uSF": 0.003
+}
 #: layers whose error goes by the rule: all but the first, behind which nothing learns
 LAYERS = {
     "MLP": ("hidden_[23]", "readout"),
@@ -150,6 +200,11 @@ def _rules(network: str) -> dict[str, RunConfig]:
         local, last = _local(rank), _local(rank, drive="target")
         rules[f"LDFA {label}, local"] = _with(base, network, local, readout=last)
     for label, rank in RANKS.items():
+        if rank == 10 or network == "ViT":  # whose weights start far below the pathway's gain
+            local = _local(rank, match_energy=True)
+            last = _local(rank, drive="target", match_energy=True)
+            rules[f"LDFA {label}, local, gain of W"] = _with(base, network, local, readout=last)
+    for label, rank in RANKS.items():
         pathway = LowRank(rank=rank, learning=Normative(), start="svd", clip_rank=True)
         rules[f"LDFA {label}, normative"] = _with(base, network, pathway)
     last = LowRank(rank=10, learning=KolenPollack())
@@ -199,9 +254,11 @@ def _aligned(config: RunConfig) -> RunConfig:
     )
 
 
-def _local(rank: int, drive: Literal["error", "target"] = "error") -> LowRank:
+def _local(
+    rank: int, drive: Literal["error", "target"] = "error", match_energy: bool = False
+) -> LowRank:
     """Return LDFA of the first generation: Oja for P, Kolen-Pollack for Q."""
-    return LowRank(rank=rank, learning=Oja(drive=drive), clip_rank=True)
+    return LowRank(rank=rank, learning=Oja(drive=drive), clip_rank=True, match_energy=match_energy)
 
 
 def _with(
