@@ -60,55 +60,55 @@ NETWORKS = {
 }
 #: learning rate of every rule on every network, by the validation accuracy of `rates`
 CHOSEN = {
-    "MLP, BP": 0.001
-    "MLP, DFA": 0.003
-    "MLP, FA": 0.001
-    "MLP, KP": 0.001
-    "MLP, LDFA full, local": 0.001
-    "MLP, LDFA full, normative": 0.001
-    "MLP, LDFA r=10, local": 0.001
-    "MLP, LDFA r=10, local, gain of W": 0.001
-    "MLP, LDFA r=10, normative": 0.003
-    "MLP, LDFA r=32, local": 0.001
-    "MLP, LDFA r=32, normative": 0.0003
-    "MLP, LDFA r=4, local": 0.001
-    "MLP, LDFA r=4, normative": 0.0003
-    "MLP, WM": 0.001
-    "MLP, dLDFA r=10": 0.003
-    "MLP, uSF": 0.003
-    "VGG, BP": 0.01
-    "VGG, DFA": 0.01
-    "VGG, FA": 0.01
-    "VGG, KP": 0.01
-    "VGG, LDFA full, local": 0.01
-    "VGG, LDFA full, normative": 0.01
-    "VGG, LDFA r=10, local": 0.01
-    "VGG, LDFA r=10, local, gain of W": 0.003
-    "VGG, LDFA r=10, normative": 0.01
-    "VGG, LDFA r=32, local": 0.01
-    "VGG, LDFA r=32, normative": 0.01
-    "VGG, LDFA r=4, local": 0.003
-    "VGG, LDFA r=4, normative": 0.01
-    "VGG, dLDFA r=10": 0.01
-    "VGG, uSF": 0.01
-    "ViT, BP": 0.001
-    "ViT, DFA": 0.001
-    "ViT, FA": 0.003
-    "ViT, KP": 0.003
-    "ViT, LDFA full, local": 0.001
-    "ViT, LDFA full, local, gain of W": 0.001
-    "ViT, LDFA full, normative": 0.003
-    "ViT, LDFA r=10, local": 0.001
-    "ViT, LDFA r=10, local, gain of W": 0.003
-    "ViT, LDFA r=10, normative": 0.001
-    "ViT, LDFA r=32, local": 0.001
-    "ViT, LDFA r=32, local, gain of W": 0.003
-    "ViT, LDFA r=32, normative": 0.001
-    "ViT, LDFA r=4, local": 0.003
-    "ViT, LDFA r=4, local, gain of W": 0.0003
-    "ViT, LDFA r=4, normative": 0.003
-    "ViT, dLDFA r=10": 0.0003
-    "ViT, uSF": 0.003
+    "MLP, BP": 0.001,
+    "MLP, DFA": 0.003,
+    "MLP, FA": 0.001,
+    "MLP, KP": 0.001,
+    "MLP, LDFA full, local": 0.001,
+    "MLP, LDFA full, normative": 0.001,
+    "MLP, LDFA r=10, local": 0.001,
+    "MLP, LDFA r=10, local, gain of W": 0.001,
+    "MLP, LDFA r=10, normative": 0.003,
+    "MLP, LDFA r=32, local": 0.001,
+    "MLP, LDFA r=32, normative": 0.0003,
+    "MLP, LDFA r=4, local": 0.001,
+    "MLP, LDFA r=4, normative": 0.0003,
+    "MLP, WM": 0.001,
+    "MLP, dLDFA r=10": 0.003,
+    "MLP, uSF": 0.003,
+    "VGG, BP": 0.01,
+    "VGG, DFA": 0.01,
+    "VGG, FA": 0.01,
+    "VGG, KP": 0.01,
+    "VGG, LDFA full, local": 0.01,
+    "VGG, LDFA full, normative": 0.01,
+    "VGG, LDFA r=10, local": 0.01,
+    "VGG, LDFA r=10, local, gain of W": 0.003,
+    "VGG, LDFA r=10, normative": 0.01,
+    "VGG, LDFA r=32, local": 0.01,
+    "VGG, LDFA r=32, normative": 0.01,
+    "VGG, LDFA r=4, local": 0.003,
+    "VGG, LDFA r=4, normative": 0.01,
+    "VGG, dLDFA r=10": 0.01,
+    "VGG, uSF": 0.01,
+    "ViT, BP": 0.001,
+    "ViT, DFA": 0.001,
+    "ViT, FA": 0.003,
+    "ViT, KP": 0.003,
+    "ViT, LDFA full, local": 0.001,
+    "ViT, LDFA full, local, gain of W": 0.001,
+    "ViT, LDFA full, normative": 0.003,
+    "ViT, LDFA r=10, local": 0.001,
+    "ViT, LDFA r=10, local, gain of W": 0.003,
+    "ViT, LDFA r=10, normative": 0.001,
+    "ViT, LDFA r=32, local": 0.001,
+    "ViT, LDFA r=32, local, gain of W": 0.003,
+    "ViT, LDFA r=32, normative": 0.001,
+    "ViT, LDFA r=4, local": 0.003,
+    "ViT, LDFA r=4, local, gain of W": 0.0003,
+    "ViT, LDFA r=4, normative": 0.003,
+    "ViT, dLDFA r=10": 0.0003,
+    "ViT, uSF": 0.003,
 }
 #: layers whose error goes by the rule: all but the first, behind which nothing learns
 LAYERS = {
