@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from neurofb import cli
+from neurofb import cli, feedback
+from neurofb.arguments import parser_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PARSER = parser_of(cli._COMMANDS)
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 #: what the README's Python asks for -> what is enough to test it; each must occur
 SMALLER = {
@@ -70,7 +72,7 @@ def test_commands_exist(page):
         if words[0] == "make":
             assert words[1] in targets, words
         elif words[0].endswith("neurofb") and "--help" not in words:
-            options = cli._parser().parse_args(words[1:])  # SystemExit if it is no command
+            options = PARSER.parse_args(words[1:])  # SystemExit if it is no command
             if options.name == "run":
                 _check_run(options)
 
@@ -82,9 +84,7 @@ def test_the_readme_has_the_two_commands():
 
 
 def test_the_readme_runs(tmp_path, monkeypatch, capsys):
-    found = blocks(ROOT / "README.md", "python")
-    assert len(found) == 1, f"README.md has {len(found)} blocks of Python instead of one"
-    snippet = found[0]
+    snippet, one_line = blocks(ROOT / "README.md", "python")
     for text, smaller in SMALLER.items():
         assert text in snippet, f"the README's Python no longer has {text}"
         snippet = snippet.replace(text, smaller)
@@ -92,6 +92,29 @@ def test_the_readme_runs(tmp_path, monkeypatch, capsys):
     exec(compile(snippet, "README.md", "exec"), {"__name__": "__main__"})
     assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
     assert "low_rank r=2" in capsys.readouterr().out
+    exec(compile(one_line, "README.md", "exec"), {})
+
+
+def test_the_page_of_rules_runs(capsys):
+    names: dict[str, object] = {}
+    for block in blocks(ROOT / "docs/feedback_rules.md", "python"):
+        exec(compile(block, "feedback_rules.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "low_rank r=8 [oja]" in printed
+    assert "gradient_cosine" in printed
+    assert "(phase: 6, kind: 2)" in printed
+
+
+def test_what_the_page_of_rules_says_to_write_can_be_written():
+    """Every specification in the table is made, with the names that `neurofb.feedback` exports."""
+    text = (ROOT / "docs/feedback_rules.md").read_text(encoding="utf-8")
+    table = text[text.index("| to have |") : text.index("Equations and who")]
+    specs = re.findall(
+        r"`((?:Exact|Random|SignSymmetric|LowRank|Direct|DirectRandom)\(.*?\))`", table
+    )
+    assert len(specs) >= 12
+    for spec in specs:
+        assert eval(spec, vars(feedback)).rule
 
 
 def _exists(name: str) -> bool:
