@@ -118,6 +118,7 @@ def exact_backward(network: nn.Module) -> Iterator[nn.Module]:
 
     Examples
     --------
+    >>> import torch
     >>> net = attach(nn.Sequential(nn.Linear(3, 2)), {"0": Random()})
     >>> x = torch.ones(1, 3, requires_grad=True)
     >>> with exact_backward(net):
