@@ -16,7 +16,35 @@ FEW_UNITS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Oja(Learning):
+class Driven(Learning):
+    """What `Oja` and its half `Subspace` share: what drives the subspace, and how it is scaled.
+
+    Parameters
+    ----------
+    normalise, drive
+        As for `Oja`.
+
+    Examples
+    --------
+    >>> Driven(drive="target").needs_targets
+    True
+    """
+
+    normalise: bool = True
+    drive: Literal["error", "target"] = "error"
+
+    def __post_init__(self) -> None:
+        if self.drive not in ("error", "target"):
+            raise ValueError(f"drive={self.drive!r} must be 'error' or 'target'")
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether the one-hot targets drive the subspace."""
+        return self.drive == "target"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oja(Driven):
     """Learn the error's principal subspace by Oja and the other factor by Kolen-Pollack.
 
     The first-generation rule of Hanut & Kadmon (2025, arXiv:2502.20580 v1), reconstructed from
@@ -63,17 +91,6 @@ class Oja(Learning):
     """
 
     rule: Literal["oja"] = "oja"
-    normalise: bool = True
-    drive: Literal["error", "target"] = "error"
-
-    def __post_init__(self) -> None:
-        if self.drive not in ("error", "target"):
-            raise ValueError(f"drive={self.drive!r} must be 'error' or 'target'")
-
-    @property
-    def needs_targets(self) -> bool:
-        """Whether the one-hot targets drive P."""
-        return self.drive == "target"
 
     def gradients(self, signals: Signals) -> tuple[Tensor | None, Tensor | None]:
         """Return the pseudo-gradients of Q and P (descent sign: the optimiser subtracts them)."""

@@ -6,12 +6,12 @@ from typing import Literal
 from torch import Tensor
 
 from neurofb.feedback.factors import Factors
-from neurofb.feedback.learning import Learning, Signals
-from neurofb.feedback.oja import channel_gradient
+from neurofb.feedback.learning import Signals
+from neurofb.feedback.oja import Driven, channel_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subspace(Learning):
+class Subspace(Driven):
     """Learn the error's principal subspace by Oja; the other factor stays as it started.
 
     One half of `Oja` (the other half is `KolenPollack`), to tell what the choice of the dimensions
@@ -39,17 +39,6 @@ class Subspace(Learning):
     """
 
     rule: Literal["subspace"] = "subspace"
-    normalise: bool = True
-    drive: Literal["error", "target"] = "error"
-
-    def __post_init__(self) -> None:
-        if self.drive not in ("error", "target"):
-            raise ValueError(f"drive={self.drive!r} must be 'error' or 'target'")
-
-    @property
-    def needs_targets(self) -> bool:
-        """Whether the one-hot targets drive it."""
-        return self.drive == "target"
 
     def learned_factors(self, factors: Factors) -> tuple[str, ...]:
         """Return the 1×1 factor: P, or Q if the kernel sits in P."""
