@@ -172,14 +172,12 @@ def widths() -> Study:
 
 
 def alignment() -> Study:
-    """Follow how the feedback of MLP and VGG aligns with the weights, three seeds."""
+    """Follow how the feedback of the MLP aligns with its weights, three seeds."""
     chosen = ("FA", "uSF", "KP", "WM", "DFA", "LDFA r=10, local", "LDFA r=10, normative")
-    conditions = {}
-    for network in ("MLP", "VGG"):
-        for rule, config in _rules(network).items():
-            if rule in chosen:
-                label = f"{network}, {rule}"
-                conditions[label] = _aligned(_at_rate(config, CHOSEN[label]))
+    rules = _rules("MLP")
+    conditions = {
+        f"MLP, {rule}": _aligned(_at_rate(rules[rule], CHOSEN[f"MLP, {rule}"])) for rule in chosen
+    }
     return Study(name="Alignment with backpropagation", conditions=conditions, seeds=(0, 1, 2))
 
 
