@@ -135,7 +135,7 @@ def table() -> Study:
 
 
 def rates() -> Study:
-    """Every rule on every network at three rates, one seed: the search that `table` stands on."""
+    """Every rule on every network at four rates, one seed: the search that `table` stands on."""
     conditions = {
         f"{network}, {rule}, rate {rate:g}": _at_rate(config, rate)
         for network in NETWORKS
@@ -146,13 +146,18 @@ def rates() -> Study:
 
 
 def class_numbers() -> Study:
-    """LDFA's rank against the number of classes, at two widths of the MLP, three seeds."""
+    """LDFA's rank against the number of classes, at two widths of the MLP, three seeds.
+
+    Rank 0 is the null: no error reaches the layers below the last hidden one.
+    """
     conditions = {}
     for classes in (2, 5, 10):
         for width in (64, 512):
             base = _mlp(width, FashionMNIST(num_train=10_000, num_classes=classes))
             start = f"{classes} classes, width {width}"
             conditions[f"{start}, BP"] = base
+            nothing = DirectRandom(density=1e-12)  # B = 0: only the last two layers learn
+            conditions[f"{start}, LDFA r=0"] = _with(base, "MLP", nothing, DIRECT["MLP"])
             for rank in (1, 2, 3, 5, 10, 20):
                 conditions[f"{start}, LDFA r={rank}"] = _ldfa(base, rank)
     return Study(name="Rank and number of classes", conditions=conditions, seeds=(0, 1, 2))
@@ -238,8 +243,9 @@ def _mlp(width: int, data: FashionMNIST) -> RunConfig:
 
 
 def _ldfa(config: RunConfig, rank: int) -> RunConfig:
-    """Return an MLP's run with local LDFA of one rank on all layers but the first."""
-    return _with(config, "MLP", _local(rank), readout=_local(rank, drive="target"))
+    """Return an MLP's run with local LDFA of one rank, all ranks with the gain of W."""
+    pathway, last = (_local(rank, drive, match_energy=True) for drive in ("error", "target"))
+    return _with(config, "MLP", pathway, readout=last)
 
 
 def _aligned(config: RunConfig) -> RunConfig:
@@ -277,10 +283,7 @@ def _with(
 
 
 def _at_rate(config: RunConfig, rate: float) -> RunConfig:
-    """Return a run with one learning rate for weights and feedback matrices.
-
-    Adam's ε is 1e-6, above the rounding of Oja's rule on a square P, which Adam would blow up.
-    """
+    """Return a run with one learning rate for weights and feedback matrices (ε of Adam: 1e-6)."""
     optimiser = Optimiser(
         learning_rate=rate, weight_decay=0.01, decay_on="weights", options={"eps": 1e-6}
     )
