@@ -114,7 +114,7 @@ def variants(
         "FA": dict.fromkeys(layers, fb.Random()),
         "LDFA fixed": low_rank(fb.Fixed()),
         "LDFA Oja": low_rank(fb.Oja()),
-        "LDFA Kolen-Pollack": low_rank(fb.FactoredKolenPollack()),
+        "LDFA factored KP": low_rank(fb.FactoredKolenPollack()),
         "LDFA normative": low_rank(fb.Normative()),
         "DFA": dict.fromkeys(past, fb.DirectRandom(source=source)),
         "dLDFA Oja": {
@@ -239,7 +239,7 @@ def retina(
             "LDFA fixed": on_all(fb.LowRank(rank=rank, learning=fb.Fixed())),
             "LDFA Oja": on_all(oja_q),
             "LDFA Oja, kernel in P": on_all(oja_p),
-            "LDFA Kolen-Pollack": on_all(kolen_pollack),
+            "LDFA factored KP": on_all(kolen_pollack),
             "LDFA normative": on_all(fb.LowRank(rank=rank, learning=fb.Normative())),
             "LDFA Oja, vvs_1": {"vvs_1": oja_q},
             "LDFA Oja, kernel in P, vvs_1": {"vvs_1": oja_p},

@@ -93,21 +93,8 @@ class DirectPathway(DirectRoute, LowRankPathway):
 
     def receive(self, h: Tensor, error: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return Q P e in the shape of h, and the pseudo-gradients of Q and P."""
-        x, stage = h.to(error.dtype), self.factors.outer
-        if isinstance(self.factors, ConvolutionFactors):
-            g, learned = self.backward(x, error, None, stage)
-            return g.to(h.dtype), learned
-        sizes = (h[0].numel(), error[0].numel()) if len(h) else self.sizes
-        if sizes != self.sizes:
-            raise ValueError(
-                f"layer {self.layer_name!r}: {sizes[0]} inputs and {sizes[1]} units of source "
-                f"{self.source!r} a sample, but attached for {self.sizes[0]} and {self.sizes[1]}"
-            )
-        g, learned = self.backward(x.flatten(1), error.flatten(1), None, stage)
+        x, stage, factors = h.to(error.dtype), self.factors.outer, self.factors
+        if isinstance(factors, DenseFactors):
+            x, error = self.flat(h, error, (factors.n_in, factors.n_out))
+        g, learned = self.backward(x, error, None, stage)
         return g.reshape(h.shape).to(h.dtype), learned
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Numbers of units of the module's input and of the source's output."""
-        assert isinstance(self.factors, DenseFactors)
-        return self.factors.n_in, self.factors.n_out

@@ -113,19 +113,13 @@ class DirectRandomPathway(DirectRoute):
 
     def receive(self, h: Tensor, error: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return B s in the shape of h, and the pseudo-gradient of B if it learns."""
-        stage, shape = self.dense.stage, h.shape
-        x, sent = h.to(error.dtype), self._sent(error)
+        stage, sent = self.dense.stage, self._sent(error)
+        x = h.to(sent.dtype)
         if not isinstance(stage, Convolution):
-            x, sent = x.flatten(1), sent.flatten(1)
-            if self.B.shape != (sent.shape[1], x.shape[1]):
-                raise ValueError(
-                    f"layer {self.layer_name!r}: {x.shape[1]} inputs and {sent.shape[1]} units of "
-                    f"source {self.source!r} a sample, but attached for {self.B.shape[1]} and "
-                    f"{self.B.shape[0]}"
-                )
+            x, sent = self.flat(h, sent, (self.B.shape[1], self.B.shape[0]))
         b = self.cast("B", sent.dtype)
         g = stage.back(sent, b, x)
-        g = g.reshape(shape).to(h.dtype)
+        g = g.reshape(h.shape).to(h.dtype)
         if not self.learning.learns:
             return g, ()
         with PATHWAY_LEARNING:

@@ -62,7 +62,7 @@ class LowRank:
     ------
     ValueError
         If the rank is below 1 or the rule not one of these (here), or the rank above what the
-        layer allows (at attachment).
+        layer allows, or an SVD of a weight of zeros is asked for (at attachment).
 
     Examples
     --------
@@ -92,6 +92,7 @@ class LowRank:
             factors = ConvolutionFactors((c_out, c_group, ky, kx), site.stage, self.spatial_factor)
         rank = allowed_rank(site.name, self.rank, factors.max_rank, self.clip_rank)
         if self.start == "svd":
+            site.check_weight()
             matrices = factors.split(*truncated_svd(factors.matrix(weight), rank))
         else:
             matrices = random_factors(factors, rank, site.generator, weight)

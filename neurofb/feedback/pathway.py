@@ -36,6 +36,20 @@ class Site:
         """The layer's weight, detached."""
         return self.layer.get_parameter("weight").detach()
 
+    def check_weight(self) -> None:
+        """Refuse a weight of zeros: feedback that takes its size from it would stay zero for good.
+
+        Raises
+        ------
+        ValueError
+            If all entries of the weight are zero.
+        """
+        if not bool(self.weight.any()):
+            raise ValueError(
+                f"layer {self.name!r}: its weight is zero everywhere, and the pathway would take "
+                "its size from it; give the weight its start before attaching"
+            )
+
     @property
     def like(self) -> Tensor:
         """A tensor of the module's dtype and device: its first parameter."""

@@ -36,7 +36,7 @@ class Random:
     Raises
     ------
     ValueError
-        If the rule is none of these.
+        If the rule is none of these (here), or the weight is zero everywhere (at attachment).
 
     Examples
     --------
@@ -52,6 +52,7 @@ class Random:
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a layer."""
+        site.check_weight()
         return RandomPathway(site, self.learning)
 
 

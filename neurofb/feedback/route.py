@@ -69,6 +69,22 @@ class DirectRoute(Pathway):
         """Return x: an `nn.Sequential` that is the receiver runs its pathway as its last part."""
         return x
 
+    def flat(self, h: Tensor, error: Tensor, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the input and the error with one row a sample.
+
+        Raises
+        ------
+        ValueError
+            If they do not have the sizes for which the pathway was attached.
+        """
+        rows, errors = h.to(error.dtype).flatten(1), error.flatten(1)
+        if (rows.shape[1], errors.shape[1]) != sizes:
+            raise ValueError(
+                f"layer {self.layer_name!r}: {rows.shape[1]} inputs and {errors.shape[1]} units of "
+                f"source {self.source!r} a sample, but attached for {sizes[0]} and {sizes[1]}"
+            )
+        return rows, errors
+
     def receive(self, h: Tensor, error: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Return the error for h, in its shape and dtype, and the pseudo-gradients.
 

@@ -32,7 +32,7 @@ class SignSymmetric:
     Raises
     ------
     ValueError
-        If `magnitude` is none of these.
+        If `magnitude` is none of these (here), or the weight is zero everywhere (at attachment).
 
     Examples
     --------
@@ -49,6 +49,7 @@ class SignSymmetric:
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a layer."""
+        site.check_weight()
         return SignSymmetricPathway(site, self.magnitude)
 
 

@@ -1,50 +1,13 @@
-"""What of a pathway can be laid beside the weight: its matrix, and the subspace of its factor."""
+"""The errors that meet a low-rank pathway's 1×1 factor, and the subspace of that factor."""
 
 from collections.abc import Iterator
 
 from jaxtyping import Float
 from torch import Tensor
 
-from neurofb.feedback.exact import ExactPathway
-from neurofb.feedback.factors import ConvolutionFactors, Factors, grouped
+from neurofb.feedback.factors import ConvolutionFactors, Factors
 from neurofb.feedback.low_rank import LowRankPathway
 from neurofb.feedback.pathway import Pathway
-from neurofb.feedback.random import RandomPathway
-from neurofb.feedback.sign_symmetric import SignSymmetricPathway
-
-
-def feedback_matrix(pathway: Pathway, weight: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return the matrix of a layer-to-layer pathway, and Wᵀ in the same layout, to be compared.
-
-    Both are in the layout of W, or, for Q P, one matrix a group (see `Factors.matrix`); angles and
-    norms do not depend on it. None for a direct pathway, which has no counterpart in one weight.
-
-    Parameters
-    ----------
-    pathway
-        The pathway of a layer.
-    weight
-        The layer's weight.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from neurofb.feedback import LowRank, attach
-    >>> layer = attach(torch.nn.Sequential(torch.nn.Linear(5, 3)), {"0": LowRank(rank=2)})[0]
-    >>> qp, transposed = feedback_matrix(layer.pathway, layer.weight.detach())
-    >>> qp.shape == transposed.shape
-    True
-    """
-    if isinstance(pathway, ExactPathway):
-        return weight, weight
-    if isinstance(pathway, RandomPathway):
-        return pathway.B.detach(), weight
-    if isinstance(pathway, SignSymmetricPathway):
-        return pathway.magnitudes(weight.shape) * weight.sign(), weight
-    if isinstance(pathway, LowRankPathway) and pathway.source is None:
-        q, p, factors = pathway.Q.double(), pathway.P.double(), pathway.factors
-        return grouped(*factors.join(q, p)), factors.matrix(weight.double())
-    return None
 
 
 def through_channel_factor(

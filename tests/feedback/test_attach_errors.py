@@ -247,3 +247,15 @@ def test_lazy_layers_are_refused_until_they_have_a_shape():
     x = torch.ones(2, 5)
     fb.attach(net, {"0": LOW}, example_input=x)
     assert net[0].pathway.Q.shape == (5, 1)
+
+
+@pytest.mark.parametrize(
+    "spec", [fb.Random(), fb.SignSymmetric(), fb.LowRank(rank=1, start="svd")], ids=str
+)
+def test_feedback_of_the_size_of_a_weight_of_zeros_is_refused(spec):
+    """It would stay zero for good, and nothing below would ever learn."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    nn.init.zeros_(net[1].weight)
+    with pytest.raises(ValueError, match="layer '1': its weight is zero everywhere"):
+        fb.attach(net, {"1": spec})
+    fb.attach(net, {"1": fb.LowRank(rank=1)})  # has a size of its own

@@ -43,6 +43,7 @@ PATHWAYS: dict[str, fb.PathwaySpec] = {
     "direct_oja": fb.Direct(source="readout", rank=2),
     "direct_fixed": fb.Direct(source="readout", rank=2, learning=fb.Fixed()),
     "dfa": fb.DirectRandom(),
+    "drtp": fb.DirectRandom(signal="target"),
     "sparse_sign_dfa": fb.DirectRandom(signal="sign", density=0.5),
     "direct_dense_kp": fb.DirectRandom(learning=fb.KolenPollack()),
     "direct_factored_kp": fb.Direct(source="readout", rank=2, learning=fb.FactoredKolenPollack()),
@@ -145,7 +146,12 @@ def attached() -> Callable[..., nn.Module]:
     def put(network: nn.Module, spec: fb.PathwaySpec, x: Tensor, seed: int = 0) -> nn.Module:
         if isinstance(spec, fb.LowRank | fb.Direct):
             spec = type(spec)(**{**vars(spec), "clip_rank": True})
-        return fb.attach(network, {"layer": spec}, example_input=x, seed=seed)
+        fb.attach(network, {"layer": spec}, example_input=x, seed=seed)
+        if network.layer.pathway.needs_targets:  # shown again in every forward pass
+            network.layer.register_forward_pre_hook(
+                lambda layer, inputs: fb.present_targets(layer, torch.arange(len(inputs[0])) % 3)
+            )
+        return network
 
     return put
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even k
 
 def test_forward_is_unchanged_bit_for_bit(spec, case, usable, sandwich, attached):
     if not usable:
-        return
+        pytest.skip("the law does not apply here")
     network, x = sandwich(case, torch.float32)
     before_eval, before = network.eval()(x), network.train()(x)
     attached(network, spec, x)
@@ -28,7 +28,7 @@ def test_map_is_the_dense_matrix_of_its_kernel(
     spec, case, sandwich, attached, dense, effective_weight
 ):
     if isinstance(spec, fb.Direct | fb.DirectRandom):
-        return
+        pytest.skip("the law does not apply here")
     network, x = sandwich(case)
     attached(network, spec, x)
     layer = network.layer
@@ -76,7 +76,7 @@ def test_zero_feedback_gives_zero_gradient_below_and_the_same_at_the_layer(
         or isinstance(spec, fb.Exact)
         or getattr(spec, "learning", None) == fb.SvdRefresh(every=2)
     ):
-        return
+        pytest.skip("the law does not apply here")
     network, x = sandwich(case)
     exact = deepcopy(network)
     attached(network, spec, x)
@@ -135,7 +135,7 @@ def test_gradients_of_the_layer_itself_are_those_of_its_incoming_error(
 ):
     """Only what goes further back changes: W, bias and everything above learn as under BP."""
     if not usable:
-        return
+        pytest.skip("the law does not apply here")
     network, x = sandwich(case)
     exact = deepcopy(network)
     attached(network, spec, x)
@@ -154,7 +154,7 @@ def test_gradients_of_the_layer_itself_are_those_of_its_incoming_error(
 
 def test_exact_backward_is_autograd_and_ends_with_its_block(spec, case, usable, sandwich, attached):
     if not usable:
-        return
+        pytest.skip("the law does not apply here")
     network, x = sandwich(case)
     exact = deepcopy(network)
     attached(network, spec, x)

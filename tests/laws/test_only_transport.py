@@ -46,7 +46,9 @@ def _tokens() -> tuple[nn.Module, nn.Module, nn.Module, tuple[int, ...]]:
 def _direct_map(spec: fb.Direct | fb.DirectRandom, pathway: nn.Module, e: Tensor) -> Tensor:
     if isinstance(spec, fb.Direct):
         return e @ pathway.P.detach().T @ pathway.Q.detach().T
-    return (e.sign() / len(e) if spec.signal == "sign" else e) @ pathway.B.detach()
+    target = torch.nn.functional.one_hot(torch.arange(len(e)) % 3, 3).to(e)
+    sent = {"error": e, "sign": e.sign() / len(e), "target": target / len(e)}[spec.signal]
+    return sent @ pathway.B.detach()
 
 
 @pytest.mark.parametrize("make", [_convolutional, _tokens])
