@@ -216,7 +216,10 @@ def _draw_ranks(axes: Axes, panel: xr.Dataset, series: str) -> None:
         axes.axhline(float(bp.mean()), color=colour, linewidth=0.8, alpha=0.6)
         if "num_classes" in line.coords:
             axes.axvline(float(line["num_classes"]), color=colour, linestyle=":", linewidth=1.2)
-    axes.set_xscale("log", base=2)
+    if float(panel["rank"].min()) > 0:
+        axes.set_xscale("log", base=2)
+    else:  # rank 0: no error at all
+        axes.set_xscale("symlog", base=2, linthresh=1, linscale=0.6)
     ticks = [float(rank) for rank in panel["rank"].values]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
