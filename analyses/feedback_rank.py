@@ -108,7 +108,7 @@ def analyse_widths(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
 
 def _rank_statements(needed: xr.DataArray) -> list[xr.Dataset]:
     """Return whether the rank needed rises with the classes, and more than with the width."""
-    octaves = xr.apply_ufunc(np.log2, needed)
+    octaves = xr.apply_ufunc(np.log2, needed.clip(min=0.5))  # rank 0 as half of rank 1
     seeds = needed["seed"].values
     by_classes = octaves.isel(num_classes=-1) - octaves.isel(num_classes=0)
     by_width = octaves.isel(width=-1) - octaves.isel(width=0)
