@@ -53,7 +53,7 @@ THREADS = {"mlp": (1, 2), "vgg": (2,), "vit": (2,), "retina": (1, 2)}
 #: networks whose peak memory is measured, each variant in a process of its own
 MEMORY = ("mlp", "vgg", "retina")
 #: rules whose step is compared with that of "LDFA fixed", which has the same matrices
-LEARNING = ("LDFA Oja", "LDFA Kolen-Pollack", "LDFA normative")
+LEARNING = ("LDFA Oja", "LDFA factored KP", "LDFA normative")
 
 
 def cases(tiny: bool) -> dict[str, Case]:

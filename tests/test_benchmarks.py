@@ -50,7 +50,7 @@ def test_step_time(tmp_path):
             assert fixed[parts]["pathway_learning"] == 0
     # Without attention what the equations need is what torch runs.
     for network in ("mlp", "vgg", "retina"):
-        for name in ("BP", "FA", "LDFA fixed", "LDFA Kolen-Pollack", "DFA"):
+        for name in ("BP", "FA", "LDFA fixed", "LDFA factored KP", "DFA"):
             row = result["flops"][network][name]
             assert row["needed"] == pytest.approx(row["counted"], rel=2e-3)
 
