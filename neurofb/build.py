@@ -1,6 +1,5 @@
 """From a configuration to a network with its pathways, and back from a run's folder."""
 
-import fnmatch
 from pathlib import Path
 
 import torch
@@ -10,15 +9,13 @@ from neurofb.claim import CONFIG
 from neurofb.config import RunConfig, from_json
 from neurofb.data import ImageSplits
 from neurofb.feedback import (
-    Direct,
-    DirectRandom,
     Exact,
     PathwaySpec,
     attach,
     exact_backward,
     fired,
 )
-from neurofb.feedback.layers import FEEDBACK_CLASSES
+from neurofb.feedback.match import matching
 from neurofb.training.checkpoint import load_checkpoint
 
 
@@ -213,28 +210,11 @@ def _attach(network: nn.Module, config: RunConfig, images: Tensor) -> None:
 
 
 def _matches(network: nn.Module, pattern: str, spec: PathwaySpec, setting: str) -> list[str]:
-    """Return the names that a pattern means, each module under its first name."""
-    every = dict(network.named_modules(remove_duplicate=False))
-    if pattern in every:
-        names = [pattern]
-    else:
-        layers = [name for name, module in every.items() if _is_layer(module)]
-        names = [name for name in layers if fnmatch.fnmatchcase(name, pattern)]
-        if not names and isinstance(spec, Direct | DirectRandom):
-            names = [name for name in every if name and fnmatch.fnmatchcase(name, pattern)]
-    if not names:
-        kind = "pattern" if set(pattern) & set("*?[") else "layer name"
-        raise ValueError(
-            f"{setting}: {kind} {pattern!r} matches no layer that can carry a pathway; those are: "
-            f"{', '.join(name for name, module in every.items() if _is_layer(module)) or 'none'}"
-        )
-    first = {module: name for name, module in network.named_modules()}
-    return [first[every[name]] for name in names]
-
-
-def _is_layer(module: nn.Module) -> bool:
-    """Tell whether a module is a layer that can carry any pathway."""
-    return type(module) in FEEDBACK_CLASSES
+    """Return the modules that a pattern means, or say in which setting it means none."""
+    try:
+        return matching(network, pattern, spec)
+    except ValueError as error:
+        raise ValueError(f"{setting}: {error}") from None
 
 
 def _fed_by_images(network: nn.Module, images: Tensor) -> set[str]:

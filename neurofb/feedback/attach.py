@@ -1,6 +1,5 @@
 """Put pathways on the layers of a network, take them off, look past them."""
 
-import fnmatch
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from neurofb.feedback.direct_random import DirectRandom
 from neurofb.feedback.exact import Exact
 from neurofb.feedback.layers import FEEDBACK_CLASSES
 from neurofb.feedback.low_rank import LowRank
+from neurofb.feedback.match import layer_type, matching
 from neurofb.feedback.pathway import Pathway, Site
 from neurofb.feedback.random import Random
 from neurofb.feedback.route import (
@@ -177,25 +177,10 @@ def _choose(
     network: nn.Module, pathways: Mapping[str, PathwaySpec], calls: Mapping[str, Call]
 ) -> dict[str, PathwaySpec]:
     """Resolve names and patterns; refuse whatever cannot be right."""
-    modules = dict(network.named_modules(remove_duplicate=False))
-    first_name = {module: name for name, module in network.named_modules()}
-    supported = [name for name, module in modules.items() if type(module) in FEEDBACK_CLASSES]
     chosen: dict[str, PathwaySpec] = {}
     for pattern, spec in pathways.items():
-        if pattern in modules:
-            names = [pattern]
-        else:
-            names = fnmatch.filter(supported, pattern)
-            if not names and isinstance(spec, Direct | DirectRandom):
-                names = _shallowest(fnmatch.filter(modules, pattern))
-            if not names:
-                kind = "pattern" if set(pattern) & set("*?[") else "layer name"
-                raise ValueError(
-                    f"{kind} {pattern!r} matches no layer that can carry a pathway; "
-                    f"those are: {', '.join(supported) or 'none'}"
-                )
-        for name in dict.fromkeys(first_name[modules[name]] for name in names):
-            if isinstance(modules[name], FeedbackLayer):
+        for name in matching(network, pattern, spec):
+            if isinstance(network.get_submodule(name), FeedbackLayer):
                 raise ValueError(
                     f"layer {name!r} carries a pathway already; detach the network first"
                 )
@@ -212,26 +197,15 @@ def _choose(
     return chosen
 
 
-def _shallowest(names: list[str]) -> list[str]:
-    """Return those of the names that have the fewest parts: blocks, not what is inside them."""
-    depth = min((name.count(".") for name in names if name), default=0)
-    return [name for name in names if name and name.count(".") == depth]
-
-
 def _check_layer(network: nn.Module, name: str) -> None:
     """Refuse a module whose error cannot be rerouted, by name."""
     module = network.get_submodule(name)
     parent = network.get_submodule(name.rpartition(".")[0])
     kinds = " or ".join(kind.__name__ for kind in FEEDBACK_CLASSES)
     reason = ""
-    if isinstance(module, Source):
-        raise ValueError(
-            f"layer {name!r} is the source of a direct pathway already; attach all pathways in one "
-            "call, or detach the network first"
-        )
     if isinstance(parent, nn.MultiheadAttention) or isinstance(module, nn.MultiheadAttention):
         reason = " (nn.MultiheadAttention uses its weights in one fused function)"
-    if type(module) not in FEEDBACK_CLASSES or reason:
+    if layer_type(module) not in FEEDBACK_CLASSES or reason:
         raise ValueError(
             f"layer {name!r} is a {type(module).__name__}{reason}; only a plain {kinds} can carry "
             "a pathway (any module a direct one)"
@@ -244,11 +218,12 @@ def _check_layer(network: nn.Module, name: str) -> None:
 
 
 def _put(layer: nn.Module, pathway: Pathway) -> None:
-    """Change a module's class in place."""
+    """Change a module's class in place; a source of other pathways stays one."""
     if isinstance(pathway, DirectRoute):
         layer.__class__ = mixed(Receiver, type(layer))
     else:
-        layer.__class__ = FEEDBACK_CLASSES[type(layer)]
+        kind = FEEDBACK_CLASSES[layer_type(layer)]
+        layer.__class__ = mixed(Source, kind) if isinstance(layer, Source) else kind
     assert isinstance(layer, FeedbackLayer)
     layer.pathway, layer.exact = pathway, False
 

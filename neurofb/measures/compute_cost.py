@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from neurofb import feedback as fb
 from neurofb.feedback.layers import FEEDBACK_CLASSES
+from neurofb.feedback.match import layer_type
 from neurofb.feedback.phase import Phase, listening
-from neurofb.feedback.route import Source, mixed
 from neurofb.labels import coordinate, variable
 from neurofb.measures.flops import operation_flops
 
@@ -162,14 +162,9 @@ def _step(
 def _split_plain_layers(network: nn.Module) -> None:
     """Put exact pathways on plain layers, whose two gradients autograd computes in one node."""
     for name, module in network.named_modules():
-        is_source = isinstance(module, Source)
-        if is_source:
-            object.__setattr__(module, "__class__", type(module).plain)
-        if type(module) in FEEDBACK_CLASSES:
+        if layer_type(module) in FEEDBACK_CLASSES:
             with contextlib.suppress(ValueError):  # inside of nn.MultiheadAttention
                 fb.attach(network, {name: fb.Exact()})
-        if is_source:
-            object.__setattr__(module, "__class__", mixed(Source, type(module)))
 
 
 def _announce(loss: Tensor, matrices: set[nn.Parameter], counter: _Counter) -> None:

@@ -231,8 +231,14 @@ def test_a_source_attached_before_or_again(x):
 def test_a_source_needs_no_pathway_and_detach_gives_it_back(x):
     net = direct("hidden", x)
     assert [name for name, _ in fb.feedback_layers(net)] == ["target"]
-    with pytest.raises(ValueError, match="'hidden' is the source of a direct pathway already"):
-        fb.attach(net, {"hidden": fb.Random()})
+    fb.attach(net, {"hidden": fb.Random()})  # a source may get a pathway later, and stays one
+    net.zero_grad()
+    loss = net(x).square().sum()
+    net.h.retain_grad()
+    net.penultimate.retain_grad()
+    loss.backward()
+    torch.testing.assert_close(net.h.grad, formula(net, net.penultimate.grad))
+    assert fb.fired(net) == {"target": 1, "hidden": 1}
     fb.detach(net)
     assert type(net.hidden) is nn.Linear
     assert type(net.target) is nn.Conv2d
