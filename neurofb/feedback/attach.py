@@ -222,8 +222,10 @@ def _put(layer: nn.Module, pathway: Pathway) -> None:
     if isinstance(pathway, DirectRoute):
         layer.__class__ = mixed(Receiver, type(layer))
     else:
-        kind = FEEDBACK_CLASSES[layer_type(layer)]
-        layer.__class__ = mixed(Source, kind) if isinstance(layer, Source) else kind
+        kind: type[nn.Module] = FEEDBACK_CLASSES[layer_type(layer)]
+        if isinstance(layer, Source):
+            kind = mixed(Source, kind)
+        object.__setattr__(layer, "__class__", kind)
     assert isinstance(layer, FeedbackLayer)
     layer.pathway, layer.exact = pathway, False
 
