@@ -7,7 +7,14 @@ from matplotlib.figure import Figure
 
 from neurofb import labels, plot
 from neurofb.gather import layer_dataset
-from neurofb.measures import contrast, population_medians, rank_trend
+from neurofb.measures import (
+    contrast,
+    population_medians,
+    rank_trend,
+    shape_measures,
+    spectrum_matched_noise,
+)
+from neurofb.measures.population import HEADLINE
 
 SYMMETRY, ORIENTATION = "rotational_symmetry", "orientation_selectivity"
 
@@ -30,6 +37,56 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     result = xr.merge([medians, claims], combine_attrs="drop_conflicts")
     result.attrs = dict(study.attrs)
     return result, figures
+
+
+def per_run(run: xr.DataTree, num_draws: int = 20) -> xr.Dataset:
+    """Return one run's medians over the units that count, with both nulls: a cell of a scan.
+
+    Parameters
+    ----------
+    run
+        What `neurofb.run.run` returns.
+    num_draws
+        How often the noise is drawn.
+
+    Returns
+    -------
+    xr.Dataset
+        Over ``layer``, as the run maps them: the measures of `population_medians`; with the ending
+        ``_untrained`` those of the network before training (all units); ``_noise``, ``_noise_low``
+        and ``_noise_high`` the median, 5 % and 95 % over draws of the same median of the same
+        units, phases of their fields drawn at random (amplitude spectra kept); ``num_counted``,
+        ``num_units``. And ``test_accuracy``.
+
+    Raises
+    ------
+    ValueError
+        If the run has mapped no receptive fields.
+    """
+    if "receptive_field" not in run.children:
+        raise ValueError("the run has no receptive fields; measurement.layers must name a layer")
+    first_draw, rows = num_draws * int(run.attrs["seed"]), {}
+    for layer, node in run.children["receptive_field"].children.items():
+        table = node.to_dataset(inherit=False)
+        before = node.children["untrained"].to_dataset(inherit=False)
+        table = table.assign({f"{name}_untrained": before[name] for name in HEADLINE})
+        drawn = []
+        for draw in range(first_draw, first_draw + num_draws):
+            noise = shape_measures(spectrum_matched_noise(table, draw), fits=False, bars=False)
+            counts = {name: table[name] for name in ("status", "moved", "alive")}
+            drawn.append(population_medians(noise.assign(counts))[list(HEADLINE)])
+        medians, null = population_medians(table), xr.concat(drawn, "draw")
+        for name in HEADLINE:
+            medians[f"{name}_untrained"].attrs["long_name"] += ", before training"
+            about = f"{medians[name].attrs['long_name']}, noise with the fields' spectrum"
+            for ending, share in (("", 0.5), ("_low", 0.05), ("_high", 0.95)):
+                level = null[name].quantile(share, "draw", skipna=False).drop_vars("quantile")
+                level.attrs = {"units": "1", "long_name": f"{about} ({share:.0%} of draws)"}
+                medians[f"{name}_noise{ending}"] = level
+        rows[layer] = medians
+    names = labels.coordinate("layer", list(rows))
+    cell = xr.concat(rows.values(), names, combine_attrs="override")
+    return cell.assign(test_accuracy=run["test_accuracy"].variable).drop_attrs(deep=False)
 
 
 def statements(medians: xr.Dataset) -> xr.Dataset:
