@@ -149,7 +149,7 @@ def provenance(
         "cpu_seconds": float(cpu_seconds),
         "neurofb_version": version("neurofb"),
         "neurofb_config": config,
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "versions": json.dumps(
             {
                 "python": platform.python_version(),
@@ -225,8 +225,14 @@ def _text_as_objects(dataset: xr.Dataset) -> xr.Dataset:
     ).assign({name: v.astype(object) for name, v in text.items() if name in dataset.data_vars})
 
 
-def _git_commit() -> str:
-    """Return the commit of the working tree that neurofb is imported from, or '' outside one."""
+def git_commit() -> str:
+    """Return the commit of the working tree that neurofb is imported from, or '' outside one.
+
+    Examples
+    --------
+    >>> len(git_commit()) in (0, 40)
+    True
+    """
     here = Path(__file__).resolve().parent
     try:
         answer = subprocess.run(

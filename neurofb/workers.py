@@ -29,7 +29,7 @@ def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     ...     pool.submit(one_run, '{"name": "test"}', "out/test", "").result()
     """
     before = {process.pid for process in active_children()}
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
     try:
         yield pool
     except BaseException:
@@ -62,23 +62,36 @@ def one_run(config: str, folder: str, cache: str) -> None:
     >>> one_run('{"name": "test"}', "out/test", "")  # doctest: +SKIP
     """
     settings = from_json(config)
-    data = _images(repr(settings.data), settings, Path(cache) if cache else None)
+    data = kept_images(settings, Path(cache) if cache else None)
     run(settings, Path(folder), resume=True, progress=False, data=data)
 
 
 _kept: dict[str, ImageSplits] = {}
 
 
-def _images(key: str, config: RunConfig, cache: Path | None) -> ImageSplits:
-    """Load a run's images, or take those of the worker's run before."""
+def kept_images(config: RunConfig, cache: Path | None) -> ImageSplits:
+    """Load a run's images, or take those of the worker's run before.
+
+    Examples
+    --------
+    >>> config = RunConfig(name="test")
+    >>> kept_images(config, None) is kept_images(config, None)  # doctest: +SKIP
+    True
+    """
+    key = repr(config.data)
     if key not in _kept:
         _kept.clear()
         _kept[key] = config.data.load(cache)
     return _kept[key]
 
 
-def _start_worker() -> None:
-    """Use one thread, and end when the parent is gone (a killed parent cannot say so)."""
+def start_worker() -> None:
+    """Use one thread, and end when the parent is gone (a killed parent cannot say so).
+
+    Examples
+    --------
+    >>> ProcessPoolExecutor(1, initializer=start_worker).shutdown()
+    """
     torch.set_num_threads(1)
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -112,7 +125,7 @@ def finished(futures: Iterable[Future[None]], bar: "Bar") -> Iterator[Future[Non
 
 
 class Bar:
-    """Progress over runs: a tqdm bar in a terminal or notebook, plain lines in a log file.
+    """Progress over runs or cells: a tqdm bar in a terminal or notebook, plain lines in a log.
 
     Examples
     --------
@@ -122,12 +135,13 @@ class Bar:
     1
     """
 
-    def __init__(self, total: int, done: int, show: bool) -> None:
+    def __init__(self, total: int, done: int, show: bool, unit: str = "run") -> None:
         from tqdm.auto import tqdm
 
         self.start, self.total, self.count, self.first = time.monotonic(), total, done, done
         self.lines = show and not redraws()
-        self.bar = tqdm(total=total, initial=done, unit="run", disable=self.lines or not show)
+        self.unit = unit
+        self.bar = tqdm(total=total, initial=done, unit=unit, disable=self.lines or not show)
 
     def __enter__(self) -> "Bar":
         return self
@@ -148,7 +162,7 @@ class Bar:
             elapsed = time.monotonic() - self.start
             left = elapsed * (self.total - self.count) / (self.count - self.first)
             print(
-                f"{self.count}/{self.total} runs  {name}  {clock(elapsed)} elapsed, "
+                f"{self.count}/{self.total} {self.unit}s  {name}  {clock(elapsed)} elapsed, "
                 f"{clock(left)} left",
                 file=sys.stderr,
                 flush=True,

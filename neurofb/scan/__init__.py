@@ -1,0 +1,9 @@
+"""Scans: a recipe over a grid of settings, on any executor, into one labelled store."""
+
+from neurofb.scan.coordinator import ScanStoppedError
+from neurofb.scan.plan import Scan
+from neurofb.scan.scanning import open_scan, run_scan
+from neurofb.scan.status import status
+from neurofb.scan.summary import summary
+
+__all__ = ["Scan", "ScanStoppedError", "open_scan", "run_scan", "status", "summary"]

@@ -1,0 +1,125 @@
+"""One cell, as a worker computes it: whatever the engine, this function is what is called.
+
+A worker gets a folder and two texts. It leaves in the folder either ``outcome.npz`` or
+``failure.txt``, each whole or not at all; both survive the death of whoever waits for them.
+"""
+
+import json
+import os
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import torch
+import xarray as xr
+
+from neurofb.config import RunConfig, from_json
+from neurofb.recipes import load_recipe
+from neurofb.run import run
+from neurofb.scan.handover import save_outcome, variables_of
+from neurofb.scan.limits import memory_limit, time_limit
+from neurofb.scan.summary import summary
+from neurofb.workers import kept_images
+
+OUTCOME, FAILURE, RUN = "outcome.npz", "failure.txt", "run"
+
+_one_at_a_time = threading.Lock()
+
+
+def compute_cell(folder: str, job: str, options: str) -> None:
+    """Compute one cell and leave the outcome in its folder.
+
+    A cell that is computed already is left alone; one that another process is at is waited for.
+    Within a process one cell runs at a time, so threads are safe.
+
+    Parameters
+    ----------
+    folder
+        The cell's folder; a run that was interrupted there goes on from its last checkpoint.
+    job
+        JSON: ``{"config": …, "analyse": address}`` or ``{"recipe": address, "arguments": …}``.
+    options
+        JSON: ``threads``, ``time_limit`` (s), ``memory_limit`` (GiB), ``cache`` (folder of data).
+
+    Raises
+    ------
+    OSError
+        If the outcome cannot be written.
+
+    Examples
+    --------
+    >>> compute_cell("out/cell", '{"recipe": "theory.py::curve", "arguments": {}}', "{}")
+    ... # doctest: +SKIP
+    """
+    here = Path(folder)
+    here.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time, filelock.FileLock(here / "lock"):
+        if (here / OUTCOME).exists() or (here / FAILURE).exists():
+            return
+        settings = json.loads(options)
+        began = time.perf_counter()
+
+        def give_up(text: str) -> None:
+            write_text(here / FAILURE, f"{time.perf_counter() - began:.3f}\n{text}")
+
+        try:
+            with (
+                threads(settings.get("threads", 1)),
+                time_limit(settings.get("time_limit"), give_up),
+                memory_limit(settings.get("memory_limit")),
+            ):
+                answer = variables_of(_compute(here, json.loads(job), settings.get("cache")))
+        except (Exception, SystemExit):  # whatever a cell raises is the cell's failure
+            give_up(traceback.format_exc())
+            return
+        save_outcome(here / OUTCOME, answer, time.perf_counter() - began)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Examples
+    --------
+    >>> write_text(Path("no/such/folder/failure.txt"), "why")
+    Traceback (most recent call last):
+    FileNotFoundError: ...
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Compute with so many threads: the last digits depend on it.
+
+    Examples
+    --------
+    >>> with threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _compute(folder: Path, job: dict, cache: str | None) -> xr.Dataset:
+    if "recipe" in job:
+        return load_recipe(job["recipe"])(**job["arguments"])
+    config: RunConfig = from_json(json.dumps(job["config"]))
+    data = kept_images(config, Path(cache) if cache else None)
+    tree = run(config, folder / RUN, resume=True, progress=False, data=data)
+    analyse = load_recipe(job["analyse"]) if job["analyse"] else summary
+    return analyse(tree)

@@ -1,0 +1,248 @@
+"""The coordinator: hands cells to workers, takes what they leave, and alone writes the store."""
+
+import queue
+import re
+import shutil
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from pathlib import Path
+from typing import Any
+
+from neurofb.scan.cell import FAILURE, OUTCOME, compute_cell
+from neurofb.scan.handover import load_outcome
+from neurofb.scan.journal import Journal
+from neurofb.scan.store import Store
+from neurofb.workers import Bar
+
+#: A cell whose worker has died so often is called failed.
+MOST_DEATHS = 3
+#: What dask raises when the workers of a task have died too often for its own taste.
+_DASK_GAVE_UP = "KilledWorker"
+#: So many cells that fail alike before any succeeds stop a scan.
+ALIKE = 3
+
+
+class ScanStoppedError(ValueError):
+    """A scan was stopped before all cells were done; what is finished is in the store."""
+
+
+class Serial(Executor):
+    """An executor that does everything at once, in this process.
+
+    Examples
+    --------
+    >>> Serial().submit(abs, -1).result()
+    1
+    """
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call the function and return its future, which is finished."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # a future holds whatever its function raises
+            future.set_exception(error)
+        return future
+
+
+class Coordinator:
+    """Completes cells of a store.
+
+    Parameters
+    ----------
+    store
+        The store, opened by its one writer.
+    folder
+        Where each cell has a folder while it is computed.
+    jobs
+        Name → what `neurofb.scan.cell.compute_cell` is to do, for every cell that may run.
+    options
+        JSON for `compute_cell`.
+    bar, journal
+        Where progress and events are shown and kept.
+    keep
+        Whether the folders of finished cells stay.
+    fail_fast
+        Whether the first failure stops the scan.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        jobs: Callable[[str], str],
+        options: str,
+        bar: Bar,
+        journal: Journal,
+        *,
+        keep: bool = False,
+        fail_fast: bool = False,
+    ) -> None:
+        self.store, self.folder, self.jobs, self.options = store, folder, jobs, options
+        self.bar, self.journal, self.keep, self.fail_fast = bar, journal, keep, fail_fast
+        self.deaths: Counter[str] = Counter()
+        self.done = 0
+        self.failures: dict[str, str] = {}
+
+    def collect(self, names: Sequence[str]) -> list[str]:
+        """Take what an earlier sitting's workers have left; return the cells that are to run."""
+        left = []
+        for name in names:
+            if not self._take(name):
+                left.append(name)
+        return left
+
+    def complete(self, names: Mapping[str, str], executor: Executor, at_a_time: int | None) -> None:
+        """Compute cells, and write each as it ends.
+
+        Parameters
+        ----------
+        names
+            Cell → why it runs.
+        executor
+            Any executor; its workers see the same files.
+        at_a_time
+            How many cells are handed over before one is back; None hands over all.
+
+        Raises
+        ------
+        ScanStoppedError
+            If the scan stops early: `fail_fast`, all first cells fail alike, a broken executor.
+        OSError
+            If the store cannot be written (a full disk).
+        """
+        waiting, running = deque(names), dict[Future[None], str]()
+        ended: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
+        try:
+            while waiting or running:
+                while waiting and (at_a_time is None or len(running) < at_a_time):
+                    name = waiting.popleft()
+                    why = "its worker died" if self.deaths[name] else names[name]
+                    self.journal.add("start", name, why)
+                    future = self._submit(executor, name)
+                    running[future] = name
+                    future.add_done_callback(ended.put)
+                try:
+                    future = ended.get(timeout=5)
+                except queue.Empty:
+                    self.bar.tick()
+                    continue
+                name = running.pop(future)
+                if not self._conclude(name, future):
+                    waiting.append(name)
+                self._check(len(waiting) + len(running))
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _submit(self, executor: Executor, name: str) -> Future[None]:
+        folder = self.folder / name
+        try:
+            return executor.submit(compute_cell, str(folder), self.jobs(name), self.options)
+        except (BrokenExecutor, RuntimeError) as error:
+            raise ScanStoppedError(
+                f"the executor takes no more cells ({type(error).__name__}: {error}); "
+                f"{self.done} were done, the others are pending"
+            ) from error
+
+    def _conclude(self, name: str, future: Future[None]) -> bool:
+        """Write what became of a cell; False if it must run again."""
+        if self._take(name):
+            return True
+        error = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(error, CancelledError):
+            raise ScanStoppedError("the executor was closed; the cells it had are pending")
+        if error is None or _is_death(error):
+            self.deaths[name] += 1
+            self.journal.add("died", name, str(error))
+            if self.deaths[name] < MOST_DEATHS and type(error).__name__ != _DASK_GAVE_UP:
+                return False
+            text = f"WorkerDied: the workers of this cell died (out of memory?): {error}"
+        else:
+            text = "".join(traceback.format_exception(error))
+        self._fail(name, text, float("nan"))
+        return True
+
+    def _take(self, name: str) -> bool:
+        """Write what a worker has left in a cell's folder, if it has left anything."""
+        here = self.folder / name
+        if (here / OUTCOME).exists():
+            try:
+                variables, seconds = load_outcome(here / OUTCOME)
+            except ValueError as error:
+                self.journal.add("damaged", name, str(error))
+                (here / OUTCOME).unlink()
+                return False
+            try:
+                self.store.write(name, variables, seconds)
+            except ValueError as error:
+                self._fail(name, f"ValueError: {error}", seconds)
+                return True
+            self._clear(here, keep=self.keep)
+            self.journal.add("done", name, f"{seconds:.3g} s")
+            self.done += 1
+            self.bar.done(self._about(name))
+            return True
+        if (here / FAILURE).exists():
+            first, _, text = (here / FAILURE).read_text(encoding="utf-8").partition("\n")
+            self._fail(name, text, float(first))
+            return True
+        return False
+
+    def _fail(self, name: str, text: str, seconds: float) -> None:
+        """Call a cell failed; what it had computed stays if a limit or a death ended it."""
+        here = self.folder / name
+        if not text.startswith(("TimeoutError", "WorkerDied")):
+            self._clear(here, keep=False)  # first, for it may be what fills the disk
+        self.store.fail(name, text, seconds)
+        (here / FAILURE).unlink(missing_ok=True)
+        self.failures[name] = last_line(text)
+        self.journal.add("failed", name, last_line(text))
+        self.bar.done(self._about(name))
+
+    def _check(self, left: int) -> None:
+        """Stop early where going on is no use."""
+        if not left or not self.failures:
+            return
+        name, reason = next(iter(self.failures.items()))
+        if self.fail_fast:
+            raise ScanStoppedError(f"cell {name} failed ({reason}); {left} cells were left pending")
+        alike = {re.sub(r"\d+", "", text) for text in self.failures.values()}
+        if not self.done and len(self.failures) >= ALIKE and len(alike) == 1:
+            raise ScanStoppedError(
+                f"the first {len(self.failures)} cells all failed alike ({reason}); {left} cells "
+                "were left pending"
+            )
+
+    def _about(self, name: str) -> str:
+        return f"{name}  {len(self.failures)} failed" if self.failures else name
+
+    @staticmethod
+    def _clear(folder: Path, keep: bool) -> None:
+        if keep:
+            for name in (OUTCOME, FAILURE):
+                (folder / name).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def last_line(text: str) -> str:
+    r"""Return the line of a failure's text that says what happened.
+
+    Examples
+    --------
+    >>> last_line("Traceback (most recent call last):\n  ...\nValueError: no")
+    'ValueError: no'
+    """
+    if text.startswith(("TimeoutError", "WorkerDied")):
+        return text.partition("\n")[0]
+    lines = [line for line in text.splitlines() if line.strip()]
+    starts = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Exit|Interrupt)\b", line)]
+    return (starts or lines or [""])[-1]
+
+
+def _is_death(error: BaseException) -> bool:
+    """Tell whether an error means that the worker is gone, not that it complained."""
+    return isinstance(error, BrokenExecutor) or type(error).__name__ == _DASK_GAVE_UP

@@ -1,0 +1,276 @@
+"""Run a scan: plan, store, workers; run again, and only what is missing is computed."""
+
+import datetime
+import json
+import math
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import xarray as xr
+
+from neurofb import labels
+from neurofb.scan.agreement import Jobs, about, agreed_plan, attributes
+from neurofb.scan.cell import FAILURE, RUN
+from neurofb.scan.coordinator import Coordinator, Serial
+from neurofb.scan.journal import Journal
+from neurofb.scan.lock import only_writer
+from neurofb.scan.plan import Scan, make_plan
+from neurofb.scan.pool import WorkerPool
+from neurofb.scan.store import DONE, FAILED, PENDING, Store
+from neurofb.training.checkpoint import FILE_NAME as CHECKPOINT
+from neurofb.workers import Bar, num_cores
+
+
+def run_scan(
+    scan: Scan | None,
+    store: str | Path,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    retry_failed: bool = False,
+    verify: bool = False,
+    fail_fast: bool = False,
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
+    threads: int = 1,
+    keep: bool = False,
+    progress: bool = True,
+    cache: Path | None = None,
+) -> xr.Dataset:
+    """Compute the cells of a scan that its store does not have yet.
+
+    A kill at any moment, of this process or of a worker, loses no finished cell: call it again. A
+    cell's numbers depend on its settings (and the number of threads) alone, not on the engine, the
+    order or what was interrupted.
+
+    Parameters
+    ----------
+    scan
+        The scan; None goes on with what the store was asked for. Longer axes than the store has
+        make it grow; only the new cells are computed.
+    store
+        Path of the zarr. Beside it ``<name>.cells`` holds the lock, a journal that says why each
+        cell ran, and the checkpoints of unfinished cells.
+    workers
+        Processes on this machine, the number of cores by default; 0 computes here, one by one.
+    executor
+        Any other `concurrent.futures.Executor` instead, such as dask's ``client.get_executor()``;
+        its workers must see the same files.
+    retry_failed
+        Compute cells that have failed again.
+    verify
+        Read the data of all finished cells first; damaged ones are computed again.
+    fail_fast
+        Stop at the first failure; by default the other cells go on (but stop if the first three
+        fail alike).
+    time_limit, memory_limit
+        For each cell: seconds; GiB of its process. A cell beyond one fails.
+    threads
+        Threads of each cell.
+    keep
+        Keep the folder of each finished cell, with its whole result and checkpoint.
+    progress
+        Show a progress bar.
+    cache
+        Folder in which data that are slow to make are kept.
+
+    Returns
+    -------
+    xr.Dataset
+        See `open_scan`.
+
+    Raises
+    ------
+    ValueError
+        If an argument or a setting is not allowed, the store is of another scan (what differs is
+        said), or somebody else writes it.
+    ScanStoppedError
+        If the scan was stopped early; it is a ValueError.
+    OSError
+        If the store cannot be written.
+
+    Examples
+    --------
+    >>> scan = Scan(name="ranks", recipe="models/retina_vvs.py::ldfa",
+    ...             axes={"feedback.rank": [1, 2, 4], "seed": range(5)})
+    >>> run_scan(scan, "scans/ranks.zarr", workers=2)  # doctest: +SKIP
+    """
+    path = Path(store)
+    if path.suffix != ".zarr":
+        raise ValueError(f"store={str(store)!r} must end in .zarr")
+    _check_limits(executor, workers, time_limit, memory_limit, threads)
+    folder = cells_folder(path)
+    if scan is None and not path.exists():
+        raise ValueError(f"store={str(store)!r} does not exist")
+    with only_writer(folder, path):
+        opened = _open(scan, path)
+        states = opened.states()
+        journal = Journal(folder / "journal.txt")
+        if verify:
+            damaged = opened.damaged()
+            opened.reset(damaged)
+            states |= dict.fromkeys(damaged, PENDING)
+            for name in damaged:
+                journal.add("damaged", name, "its data are not as they were written")
+        again = [name for name, state in states.items() if state == FAILED and retry_failed]
+        for name in again:
+            (folder / name / FAILURE).unlink(missing_ok=True)
+        opened.reset(again)
+        missing = [name for name, state in states.items() if state == PENDING] + again
+        options = {
+            "threads": threads,
+            "time_limit": time_limit,
+            "memory_limit": memory_limit,
+            "cache": str(cache) if cache else None,
+        }
+        num_done = sum(state == DONE for state in states.values())
+        with Bar(len(states), num_done, progress, unit="cell") as bar:
+            jobs = Jobs(opened)
+            coordinator = Coordinator(
+                opened,
+                folder,
+                jobs.text,
+                json.dumps(options),
+                bar,
+                journal,
+                keep=keep,
+                fail_fast=fail_fast,
+            )
+            todo = coordinator.collect(missing)
+            why = {name: _why(folder / name, name in again) for name in todo}
+            at_a_time = None if executor is not None else max(1, workers or num_cores())
+            try:
+                with _engine(executor, workers, len(todo)) as engine:
+                    coordinator.complete(why, engine, at_a_time)
+            except KeyboardInterrupt:
+                journal.add("stopped", about="Ctrl-C")
+                raise
+            finally:
+                if coordinator.done:
+                    opened.note(_line(coordinator.done))
+    if coordinator.failures:
+        name, reason = next(iter(coordinator.failures.items()))
+        warnings.warn(
+            f"{len(coordinator.failures)} of {len(states)} cells failed (first {name}: {reason})",
+            stacklevel=2,
+        )
+    return open_scan(path)
+
+
+def open_scan(store: str | Path) -> xr.Dataset:
+    """Open the store of a scan, finished or filling; `xarray.open_zarr` does the same.
+
+    Parameters
+    ----------
+    store
+        Path of the zarr.
+
+    Returns
+    -------
+    xr.Dataset
+        Variables over the scan's dims and their own, read when they are used; ``status`` says which
+        cells are done (1). What is not done is NaN or "".
+
+    Raises
+    ------
+    ValueError
+        If there is no store of a scan.
+
+    Examples
+    --------
+    >>> open_scan("nowhere.zarr")
+    Traceback (most recent call last):
+    ValueError: store='nowhere.zarr' is no store of a scan
+    """
+    try:
+        dataset = xr.open_zarr(store, chunks=None)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"store={str(store)!r} is no store of a scan") from error
+    if "neurofb_scan" not in dataset.attrs:
+        raise ValueError(f"store={str(store)!r} is no store of a scan")
+    return dataset
+
+
+def cells_folder(store: Path) -> Path:
+    """Return the folder beside a store in which its cells are computed.
+
+    Examples
+    --------
+    >>> cells_folder(Path("scans/rank.zarr")).as_posix()
+    'scans/rank.cells'
+    """
+    return store.with_suffix(".cells")
+
+
+def _open(scan: Scan | None, path: Path) -> Store:
+    """Open the store, or make it, and let it hold the scan's cells."""
+    if scan is None:
+        return Store(path)
+    if path.exists():
+        store = Store(path)
+        plan = agreed_plan(scan, store)
+    else:
+        plan = make_plan(scan)
+        store = Store.create(path, plan.axes, about(scan, plan), attributes(scan, plan))
+    store.ask(plan.axes, plan.cells)
+    return store
+
+
+def _why(folder: Path, failed: bool) -> str:
+    """Say why a cell runs."""
+    if failed:
+        return "failed before, retry_failed"
+    if (folder / RUN / CHECKPOINT).exists():
+        return "interrupted, goes on from its checkpoint"
+    return "interrupted, starts again" if folder.exists() else "new"
+
+
+@contextmanager
+def _engine(executor: Executor | None, workers: int | None, num_cells: int) -> Iterator[Executor]:
+    """Open the workers; on an error or Ctrl-C they are ended at once."""
+    if executor is not None:
+        yield executor
+    elif workers == 0:
+        yield Serial()
+    else:
+        pool = WorkerPool(min(workers or num_cores(), max(num_cells, 1)))
+        try:
+            yield pool
+        except BaseException:
+            pool.kill()
+            raise
+        pool.shutdown()
+
+
+def _check_limits(
+    executor: Executor | None,
+    workers: int | None,
+    time_limit: float | None,
+    memory_limit: float | None,
+    threads: int,
+) -> None:
+    """Refuse what cannot be."""
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers={workers} must be at least 0")
+    if workers is not None and executor is not None:
+        raise ValueError(f"workers={workers} and executor exclude each other")
+    if threads < 1:
+        raise ValueError(f"threads={threads} must be at least 1")
+    for name, value in (("time_limit", time_limit), ("memory_limit", memory_limit)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name}={value} must be positive and finite")
+    here = workers == 0 or isinstance(executor, ThreadPoolExecutor)
+    if time_limit is not None and here:
+        raise ValueError(
+            f"time_limit={time_limit:g} needs worker processes (workers=1 or more): a cell that "
+            "hangs can only be ended with its process"
+        )
+
+
+def _line(done: int) -> str:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{now} {done} cells by neurofb {version('neurofb')} {labels.git_commit()}".strip()
