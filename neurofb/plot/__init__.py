@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from neurofb.plot.rank import symmetry_against_rank
     from neurofb.plot.rules import accuracy_against_rank, compute_against_accuracy, rule_table
     from neurofb.plot.save import save_figure
+    from neurofb.plot.scan import scan_curves, scan_measure, scan_status
+    from neurofb.plot.surface import symmetry_surface
     from neurofb.plot.tuning import orientation_tuning
 
 __all__ = [
@@ -31,7 +33,11 @@ __all__ = [
     "receptive_field_montage",
     "rule_table",
     "save_figure",
+    "scan_curves",
+    "scan_measure",
+    "scan_status",
     "symmetry_against_rank",
+    "symmetry_surface",
 ]
 
 _HOME = {
@@ -46,7 +52,11 @@ _HOME = {
     "receptive_field_montage": "montage",
     "rule_table": "rules",
     "save_figure": "save",
+    "scan_curves": "scan",
+    "scan_measure": "scan",
+    "scan_status": "scan",
     "symmetry_against_rank": "rank",
+    "symmetry_surface": "surface",
 }
 
 
