@@ -9,8 +9,11 @@ from typing import NoReturn
 EXAMPLES = {
     "demo": "neurofb demo --out out/demo",
     "run": "neurofb run models/retina_vvs.py::ldfa --set feedback.rank=4 --seed 1 --out out/ldfa",
+    "scan": "neurofb scan models/retina_vvs.py::ldfa --over feedback.rank=1,2,4 --over seed=0:5 "
+    "--store scans/rank.zarr",
     "analyse": "neurofb analyse analyses/receptive_fields.py out/demo/study.zarr --out out/demo",
     "figure": "neurofb figure figure5 out/demo/study.zarr --out figure5.png",
+    "report": "neurofb report scans/rank.zarr --out report.html",
     "list": "neurofb list",
 }
 
@@ -23,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` shows an example)\n")
 
 
-def parser_of(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> Parser:
+def parser_of(functions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> Parser:
     """Return the parser of the command line.
 
     Parameters
@@ -67,6 +70,8 @@ def parser_of(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> 
     run.add_argument("--workers", type=int, help="processes at a time, for a study")
     _add_output(run, required=False)
 
+    _add_scan(_command(commands, "scan", functions, "run a recipe over a grid of settings"))
+
     analyse = _command(commands, "analyse", functions, "run an analysis recipe on a result")
     analyse.add_argument(
         "recipe", help="path/to/file.py (its function analyse) or file.py::function"
@@ -80,9 +85,58 @@ def parser_of(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> 
     figure.add_argument("--layer", default="retina_2", help="layer to show (default: retina_2)")
     figure.add_argument("--out", type=Path, required=True, help="file to write, .png or .pdf")
 
+    report = _command(commands, "report", functions, "write a result as one page of HTML")
+    report.add_argument(
+        "result", type=Path, help="a scan's store, study.zarr, result.zarr (or .nc)"
+    )
+    report.add_argument("--out", type=Path, help="file to write (default: beside the result)")
+
     listing = _command(commands, "list", functions, "list recipes, rules, data, measures, figures")
     listing.add_argument("what", nargs="?", help="recipes, rules, data, measures or figures")
     return parser
+
+
+def _add_scan(scan: argparse.ArgumentParser) -> None:
+    """Add the words of ``neurofb scan``."""
+    scan.add_argument("what", help="path/to/file.py::function; or `status`, or `resume`")
+    scan.add_argument(
+        "store_too", nargs="?", type=Path, metavar="STORE", help="for `status` and `resume`"
+    )
+    grid = scan.add_argument_group("what is scanned")
+    grid.add_argument(
+        "--over",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="an axis: 1,2,4 or 0:5 (0 to 4), as often as needed; a|b=1|2,3|4: together",
+    )
+    grid.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting that is the same for all cells",
+    )
+    grid.add_argument("--where", metavar="EXPRESSION", help='only some cells: "rank <= bottleneck"')
+    grid.add_argument("--analyse", metavar="FILE", help="what is kept of a run: its `per_run`")
+    grid.add_argument("--store", type=Path, help="the zarr, made or made to grow")
+    grid.add_argument("--title", help="title of the scan")
+    grid.add_argument(
+        "--independent-seeds", action="store_true", help="each cell draws a seed from its labels"
+    )
+    grid.add_argument("--dry-run", action="store_true", help="check and list the cells, then stop")
+    how = scan.add_argument_group("how it runs")
+    how.add_argument(
+        "--workers", type=int, help="processes (default: number of cores; 0: none, one by one)"
+    )
+    how.add_argument("--dask", metavar="ADDRESS", help="a dask scheduler (or its file), or `local`")
+    how.add_argument("--threads", type=int, default=1, help="threads of each cell (default: 1)")
+    how.add_argument("--time-limit", type=float, metavar="S", help="seconds for each cell")
+    how.add_argument("--memory-limit", type=float, metavar="GIB", help="memory of a cell's process")
+    how.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    how.add_argument("--retry-failed", action="store_true", help="compute failed cells again")
+    how.add_argument("--verify", action="store_true", help="look for damaged data first")
+    how.add_argument("--keep", action="store_true", help="keep each cell's whole result")
 
 
 def _command(commands, name, functions, text) -> argparse.ArgumentParser:

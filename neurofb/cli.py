@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser_of(_COMMANDS).parse_args(arguments)
     try:
-        options.command(options)
+        return options.command(options) or 0
     except (ValueError, ArithmeticError, OSError, ImportError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise  # torch has no class of its own for a CPU that is out of memory
@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"neurofb {options.name}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"neurofb {options.name}: stopped; --resume goes on from here", file=sys.stderr)
+        go_on = getattr(options, "go_on", "--resume goes on from here")
+        print(f"neurofb {options.name}: stopped; {go_on}", file=sys.stderr)
         return 130
-    return 0
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -123,6 +123,19 @@ def _run(options: argparse.Namespace) -> None:
         print(f"dataset: {options.out / 'result.zarr'}")
 
 
+def _scan(options: argparse.Namespace) -> int:
+    from neurofb.scan.commands import scan_command
+
+    return scan_command(options)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from neurofb.report import write_report
+
+    out = options.out or options.result.with_suffix(".html")
+    print(f"report: {write_report(options.result, out)}")
+
+
 def _analyse(options: argparse.Namespace) -> None:
     from neurofb import labels
     from neurofb.plot import save_figure
@@ -186,8 +199,10 @@ def _cache() -> Path:
 _COMMANDS = {
     "demo": _demo,
     "run": _run,
+    "scan": _scan,
     "analyse": _analyse,
     "figure": _figure,
+    "report": _report,
     "list": _list,
 }
 

@@ -143,7 +143,12 @@ def make_plan(scan: Scan, base: Tree | None = None) -> Plan:
                     f"setting {next(iter(others))!r} is no argument of {scan.recipe!r}; it has: "
                     f"{', '.join(parameters)}"
                 )
-            tree = dict(arguments)
+            tree = _with_defaults(signature, arguments)
+            if base is not None and tree.keys() != base.keys():
+                raise ValueError(
+                    f"recipe {scan.recipe!r} has the arguments {', '.join(tree)}, but had "
+                    f"{', '.join(base)} when the store was made"
+                )
             if scan.independent_seeds and "seed" in parameters:
                 tree["seed"] = independent_seed(cell.labels, int(tree.get("seed", 0)))
         base = tree if base is None else base
@@ -201,6 +206,14 @@ def add(base: Tree, settings: Tree) -> Tree:
             node = node[part]
         node[last] = value
     return tree
+
+
+def _with_defaults(signature: inspect.Signature, arguments: Tree) -> Tree:
+    """Return all arguments of a call, as far as JSON can say them."""
+    bound = signature.bind(**arguments)
+    bound.apply_defaults()
+    plain = (str, int, float, bool, list, dict, type(None))
+    return {name: value for name, value in bound.arguments.items() if isinstance(value, plain)}
 
 
 def _alike(tree: Tree, other: Tree) -> bool:
