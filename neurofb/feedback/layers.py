@@ -68,7 +68,11 @@ class ThroughPathway(FeedbackLayer):
             h, weight = _cast(h, dtype), _cast(weight, dtype)
             bias = None if bias is None else _cast(bias, dtype)
         with torch.autocast(device, enabled=False):
-            return _Backward.apply(h, weight, bias, self.pathway, stage, *self.pathway.learned)
+            return self.run(h, weight, bias, stage)
+
+    def run(self, h: Tensor, weight: Tensor, bias: Tensor | None, stage: Stage) -> Tensor:
+        """Run the layer on tensors of the right dtype; a stack of networks does it otherwise."""
+        return _Backward.apply(h, weight, bias, self.pathway, stage, *self.pathway.learned)
 
 
 class FeedbackLinear(ThroughPathway, nn.Linear):
