@@ -7,7 +7,6 @@ texts. Nothing in the file is executed when it is read.
 import json
 import os
 import uuid
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,9 @@ import xarray as xr
 Variables = dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, Any]]]
 
 _LARGEST_WHOLE = 2**53
+_DECODED = frozenset(
+    "_FillValue missing_value scale_factor add_offset dtype calendar coordinates _Unsigned".split()
+)
 
 
 def variables_of(dataset: xr.Dataset) -> Variables:
@@ -33,7 +35,8 @@ def variables_of(dataset: xr.Dataset) -> Variables:
     Raises
     ------
     ValueError
-        If it is no Dataset, is empty, or a variable is of another kind.
+        If it is no Dataset, is empty, or a variable is of another kind, has a name that is none for
+        a file, labels that are not all different, or an attribute that tells readers to decode it.
 
     Examples
     --------
@@ -47,9 +50,14 @@ def variables_of(dataset: xr.Dataset) -> Variables:
         raise ValueError("a cell's Dataset has no variable")
     found: Variables = {}
     for name, values in dataset.variables.items():
-        attributes = {k: v for k, v in values.attrs.items() if isinstance(v, str | int | float)}
+        attributes = {
+            str(k): v for k, v in values.attrs.items() if isinstance(v, str | int | float)
+        }
         dims = tuple(str(dim) for dim in values.dims)
-        found[str(name)] = dims, _plain(str(name), values.values), attributes
+        _check_names(str(name), dims, attributes)
+        found[str(name)] = dims, _plain(str(name), values.values, str(name) in dims), attributes
+        if str(name) in dims:
+            _check_labels(str(name), found[str(name)][1])
     return found
 
 
@@ -59,7 +67,7 @@ def dimension_labels(variables: Variables) -> dict[str, np.ndarray]:
     Examples
     --------
     >>> dimension_labels(variables_of(xr.Dataset({"a": ("unit", [5, 6])})))
-    {'unit': array([0., 1.])}
+    {'unit': array([0, 1])}
     """
     sizes = {
         dim: size
@@ -67,7 +75,7 @@ def dimension_labels(variables: Variables) -> dict[str, np.ndarray]:
         for dim, size in zip(dims, values.shape, strict=True)
     }
     return {
-        dim: variables[dim][1] if dim in variables else np.arange(size, dtype=np.float64)
+        dim: variables[dim][1] if dim in variables else np.arange(size)
         for dim, size in sizes.items()
     }
 
@@ -117,8 +125,8 @@ def load_outcome(path: Path) -> tuple[Variables, float]:
                 for i, (name, (dims, attributes)) in enumerate(layout["variables"].items())
             }
             return variables, float(layout["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not readable: {error}") from None
+    except Exception as error:  # zip, numpy and JSON complain of damage in many ways
+        raise ValueError(f"{path} is not readable: {type(error).__name__}: {error}") from None
 
 
 def _to_file(values: np.ndarray) -> np.ndarray:
@@ -131,17 +139,41 @@ def _from_file(values: np.ndarray) -> np.ndarray:
     return values.astype(np.dtypes.StringDType()) if values.dtype.kind == "U" else values
 
 
-def _plain(name: str, values: np.ndarray) -> np.ndarray:
-    """Bring values to one of the kinds that the store holds."""
+def _check_names(name: str, dims: tuple[str, ...], attributes: dict[str, Any]) -> None:
+    """Refuse what cannot be an array of a zarr, or would be read as something else."""
+    for text in (name, *dims):
+        if text in ("", "zarr.json") or text.startswith((".", "__")) or set(text) & set("/\\\0"):
+            raise ValueError(f"a cell's variable or dimension cannot be called {text!r}")
+    if name in dims and len(dims) > 1:
+        raise ValueError(f"variable {name!r} has the name of one of its dimensions {dims}")
+    wrong = _DECODED & attributes.keys()
+    if wrong:
+        raise ValueError(f"variable {name!r}: readers would decode its attribute {min(wrong)!r}")
+
+
+def _check_labels(dim: str, labels: np.ndarray) -> None:
+    """Refuse labels by which nothing can be found."""
+    kept = labels.tolist()
+    finite = labels.dtype.kind == "T" or bool(np.isfinite(labels).all())
+    if not finite or len(set(kept)) < len(kept):
+        raise ValueError(f"the labels of dimension {dim!r} must all differ and be finite: {kept}")
+
+
+def _plain(name: str, values: np.ndarray, labels: bool) -> np.ndarray:
+    """Bring values to one of the kinds that the store holds; whole labels stay whole."""
     kind = values.dtype.kind
-    if kind in "fc":
-        return values if values.dtype.itemsize >= 4 else values.astype(np.float32)
+    if kind in "fc" and not (labels and kind == "c"):
+        if values.dtype.itemsize > 8 * (1 + (kind == "c")):
+            raise ValueError(f"variable {name!r} is {values.dtype}; floats have at most 64 bits")
+        least = np.float32 if kind == "f" else np.complex64
+        wide = np.float64 if labels else np.promote_types(values.dtype, least)
+        return values.astype(np.dtype(wide).newbyteorder("="))
     if kind in "iub":
         if kind != "b" and np.abs(values.astype(np.float64)).max(initial=0) > _LARGEST_WHOLE:
             raise ValueError(
                 f"variable {name!r} holds whole numbers above 2**53, which are not exact"
             )
-        return values.astype(np.float64)
+        return values.astype(np.int64 if labels and kind != "b" else np.float64)
     texts = values.astype(object).ravel()
     if kind in "UTO" and all(isinstance(text, str) for text in texts):
         return values.astype(np.dtypes.StringDType())
