@@ -55,7 +55,11 @@ def add_array(
 
 
 def add_coordinate(
-    group: zarr.Group, name: str, dim: str, values: Sequence[Any] | np.ndarray, **attributes: str
+    group: zarr.Group,
+    name: str,
+    dim: str,
+    values: Sequence[Any] | np.ndarray,
+    attributes: Mapping[str, Any] | None = None,
 ) -> None:
     """Make a coordinate along a dimension and fill it.
 
@@ -67,11 +71,10 @@ def add_coordinate(
     ([3, 4], 'random seed of the run')
     """
     values = label_array(values)
-    units, long_name = labels.COORDINATES.get(name, ("1", attributes.get("setting", name)))
-    attributes = {"units": units, "long_name": long_name} | attributes
-    array = add_array(
-        group, name, [dim], values.shape, [_COORDINATE_CHUNK], values.dtype, attributes
-    )
+    given = dict(attributes or {})
+    units, long_name = labels.COORDINATES.get(name, ("1", given.get("setting", name)))
+    about = {"units": units, "long_name": long_name} | given
+    array = add_array(group, name, [dim], values.shape, [_COORDINATE_CHUNK], values.dtype, about)
     array[:] = values
 
 
@@ -83,11 +86,11 @@ def label_array(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     >>> label_array([1, 2]).dtype, label_array([1, 0.5]).dtype, label_array(["a"]).dtype.kind
     (dtype('int64'), dtype('float64'), 'T')
     """
-    if any(isinstance(value, str) for value in values):
+    kept = isinstance(values, np.ndarray) and values.dtype.kind in "Tif"
+    if not kept and any(isinstance(value, str) for value in values):
         return np.array([str(value) for value in values], np.dtypes.StringDType())
     array = np.asarray(values)
-    whole = array.dtype.kind in "iub" or bool(np.all(np.mod(array, 1) == 0))
-    return array.astype(np.int64 if whole else np.float64)
+    return array if kept else array.astype(np.int64 if array.dtype.kind in "iub" else np.float64)
 
 
 def state_chunks(shape: Sequence[int]) -> list[int]:
@@ -122,7 +125,8 @@ def extend_labels(array: zarr.Array, values: Sequence[Any]) -> None:
     """
     old = np.asarray(array)
     new = label_array(values)
-    fits = new.dtype == old.dtype or (old.dtype.kind == "f" and new.dtype.kind == "i")
+    numbers = {old.dtype.kind, new.dtype.kind} == {"f", "i"}
+    fits = new.dtype == old.dtype or (numbers and bool(np.all(new == new.astype(old.dtype))))
     if not fits:
         raise ValueError(
             f"axis {array.basename!r}: {list(values)} are of another kind than the labels in the "
@@ -184,7 +188,7 @@ def publish(path: Path) -> None:
 
     Examples
     --------
-    >>> publish("nowhere.zarr")
+    >>> publish(Path("nowhere.zarr"))
     Traceback (most recent call last):
     FileNotFoundError: ...
     """
@@ -198,7 +202,7 @@ def repair(path: Path, group: zarr.Group) -> None:
 
     Examples
     --------
-    >>> repair(Path("nowhere.zarr"), None)
+    >>> repair(Path("nowhere.zarr"), zarr.open_group({}, mode="w"))
     Traceback (most recent call last):
     FileNotFoundError: ...
     """

@@ -47,17 +47,20 @@ def make_room(group: zarr.Group, scan_dims: Sequence[str], variables: Variables)
         if name in present and name not in dims:
             _check_alike(name, present[name], (*scan_dims, *dims), values)
     found = dimension_labels(variables)
+    for dim in found:
+        if dim in present and arrays.dims_of(present[dim]) != (dim,):
+            raise ValueError(f"dimension {dim!r} of this cell is a variable of other cells")
     sizes: dict[str, int] = {}
     for dim, labels in found.items():
         if dim not in present:
             about = variables[dim][2] if dim in variables else {}
-            arrays.add_coordinate(group, dim, dim, labels, **about)
+            arrays.add_coordinate(group, dim, dim, labels, about)
         else:
             known = set(np.asarray(present[dim]).tolist())
-            fresh = [label for label in labels.tolist() if label not in known]
-            if not fresh:
+            fresh = np.array([label not in known for label in labels.tolist()], bool)
+            if not fresh.any():
                 continue
-            arrays.extend_labels(present[dim], fresh)
+            arrays.extend_labels(present[dim], labels[fresh])
         sizes[dim] = arrays.length(group, dim)
     if sizes:
         arrays.resize_to(group, sizes)

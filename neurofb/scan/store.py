@@ -4,8 +4,10 @@ Every variable of a cell has a chunk of its own; the states of the cells are sma
 cell's status is written after its data. See `neurofb.scan.arrays` for how it grows.
 """
 
+import glob
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,8 @@ class Store:
         """
         path, axes = Path(path), tuple(axes)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{glob.escape(path.stem)}.*.partial{path.suffix}"):
+            shutil.rmtree(left)  # of a writer that was killed; there is one at a time
         partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
         dims = [axis.dim for axis in axes]
         names = [short_name(name) for axis in axes for name in axis.names]
@@ -92,7 +96,7 @@ class Store:
         group.attrs.update({**attributes, "neurofb_scan": json.dumps(whole)})
         for axis in axes:
             for name, values in _columns(axis).items():
-                arrays.add_coordinate(group, short_name(name), axis.dim, values, setting=name)
+                arrays.add_coordinate(group, short_name(name), axis.dim, values, {"setting": name})
         shape = [len(axis.points) for axis in axes]
         for name, (dtype, units, long_name) in STATES.items():
             about = {"units": units, "long_name": long_name}
@@ -129,7 +133,11 @@ class Store:
             known = {label for labels, _ in self._cells.values() for label in [labels[axis.dim]]}
             fresh = [i for i, label in enumerate(axis.labels) if label not in known]
             for name, values in _columns(axis).items() if fresh else ():
-                arrays.extend_labels(self._arrays[short_name(name)], [values[i] for i in fresh])
+                array = self._arrays[short_name(name)]
+                labels = [values[i] for i in fresh]
+                if name not in axis.names[:1] and np.dtype(array.dtype).kind == "T":
+                    labels = [_text(label) for label in labels]
+                arrays.extend_labels(array, labels)
                 grown = True
         if grown:
             arrays.resize_to(self.group, {dim: arrays.length(self.group, dim) for dim in self.dims})
@@ -153,10 +161,16 @@ class Store:
         OSError
             If it cannot be written, or what is read back is not what was written.
         """
-        taken = [n for n in variables if n in STATES or n in self.coordinates]
+        used = [name for own, (dims, _, _) in variables.items() for name in (own, *dims)]
+        taken = [name for name in used if name in STATES or name in self.coordinates]
         if taken:
             raise ValueError(f"the cell's Dataset may not use the scan's own name {taken[0]!r}")
-        if make_room(self.group, self.dims, variables):
+        try:
+            grown = make_room(self.group, self.dims, variables)
+        except ValueError:
+            arrays.repair(self.path, self.group)  # nothing half grown is ever published
+            raise
+        if grown:
             self._publish()
         place = self._cells[name][1]
         self._arrays["checksum"][place] = write_data(self._arrays, place, variables)
@@ -185,10 +199,13 @@ class Store:
         ]
 
     def note(self, text: str, **attributes: str) -> None:
-        """Add a line to the attribute history, and set others."""
-        history = f"{self.group.attrs.get('history', '')}\n{text}".strip()
-        self.group.attrs.update({"history": history, **attributes})
-        arrays.publish(self.path)
+        """Add a line to the attribute history, and set others, in one step.
+
+        What has grown but is not published stays so: a sitting may end in the middle of growing.
+        """
+        seen = zarr.open_group(self.path, mode="r+", use_consolidated=True)
+        history = f"{seen.attrs.get('history', '')}\n{text}".strip()
+        seen.attrs.update({"history": history, **attributes})
 
     def _conclude(self, place: tuple[int, ...], status: int, seconds: float, text: str) -> None:
         if str(self._arrays["failure"][place]) != text:
