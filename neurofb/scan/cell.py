@@ -6,6 +6,7 @@ A worker gets a folder and two texts. It leaves in the folder either ``outcome.n
 
 import json
 import os
+import socket
 import threading
 import time
 import traceback
@@ -23,10 +24,11 @@ from neurofb.recipes import load_recipe
 from neurofb.run import run
 from neurofb.scan.handover import save_outcome, variables_of
 from neurofb.scan.limits import memory_limit, time_limit
+from neurofb.scan.starts import RUN, note_start
 from neurofb.scan.summary import summary
 from neurofb.workers import kept_images
 
-OUTCOME, FAILURE, RUN = "outcome.npz", "failure.txt", "run"
+OUTCOME, FAILURE = "outcome.npz", "failure.txt"
 
 _one_at_a_time = threading.Lock()
 
@@ -40,7 +42,8 @@ def compute_cell(folder: str, job: str, options: str) -> None:
     Parameters
     ----------
     folder
-        The cell's folder; a run that was interrupted there goes on from its last checkpoint.
+        The cell's folder, which whoever hands out the cell has made; a run that was interrupted
+        there goes on from its last checkpoint.
     job
         JSON: ``{"config": …, "analyse": address}`` or ``{"recipe": address, "arguments": …}``.
     options
@@ -48,6 +51,8 @@ def compute_cell(folder: str, job: str, options: str) -> None:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such folder: this machine sees other files, or the outcome was taken already.
     OSError
         If the outcome cannot be written.
 
@@ -57,10 +62,15 @@ def compute_cell(folder: str, job: str, options: str) -> None:
     ... # doctest: +SKIP
     """
     here = Path(folder)
-    here.mkdir(parents=True, exist_ok=True)
+    if not here.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not there on {socket.gethostname()}: workers must see the files of the "
+            "machine that started the scan"
+        )
     with _one_at_a_time, filelock.FileLock(here / "lock"):
         if (here / OUTCOME).exists() or (here / FAILURE).exists():
             return
+        note_start(here)
         settings = json.loads(options)
         began = time.perf_counter()
 

@@ -1,27 +1,32 @@
 """The coordinator: hands cells to workers, takes what they leave, and alone writes the store."""
 
+import json
+import os
 import queue
 import re
 import shutil
+import time
 import traceback
-from collections import Counter, deque
+import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from pathlib import Path
 from typing import Any
 
 from neurofb.scan.cell import FAILURE, OUTCOME, compute_cell
+from neurofb.scan.deaths import Deaths, is_death
 from neurofb.scan.handover import load_outcome
 from neurofb.scan.journal import Journal
+from neurofb.scan.starts import STARTS
 from neurofb.scan.store import Store
 from neurofb.workers import Bar
 
-#: A cell whose worker has died so often is called failed.
-MOST_DEATHS = 3
-#: What dask raises when the workers of a task have died too often for its own taste.
-_DASK_GAVE_UP = "KilledWorker"
 #: So many cells that fail alike before any succeeds stop a scan.
 ALIKE = 3
+#: So long a worker's answer is looked for after it has said that it is there: file systems over a
+#: network remember for a while that a file was not there.
+PATIENCE_S = 65.0
 
 
 class ScanStoppedError(ValueError):
@@ -82,7 +87,7 @@ class Coordinator:
     ) -> None:
         self.store, self.folder, self.jobs, self.options = store, folder, jobs, options
         self.bar, self.journal, self.keep, self.fail_fast = bar, journal, keep, fail_fast
-        self.deaths: Counter[str] = Counter()
+        self.deaths = Deaths(folder)
         self.done = 0
         self.failures: dict[str, str] = {}
 
@@ -119,7 +124,7 @@ class Coordinator:
             while waiting or running:
                 while waiting and (at_a_time is None or len(running) < at_a_time):
                     name = waiting.popleft()
-                    why = "its worker died" if self.deaths[name] else names[name]
+                    why = "its worker died" if self.deaths.of(name) else names[name]
                     self.journal.add("start", name, why)
                     future = self._submit(executor, name)
                     running[future] = name
@@ -129,8 +134,9 @@ class Coordinator:
                 except queue.Empty:
                     self.bar.tick()
                     continue
-                name = running.pop(future)
-                if not self._conclude(name, future):
+                name, error = running.pop(future), _error(future)
+                del future  # before the cell's folder goes: dask computes lost answers again
+                if not self._conclude(name, error):
                     waiting.append(name)
                 self._check(len(waiting) + len(running))
         finally:
@@ -138,26 +144,30 @@ class Coordinator:
                 future.cancel()
 
     def _submit(self, executor: Executor, name: str) -> Future[None]:
-        folder = self.folder / name
+        folder = (self.folder / name).resolve()  # a worker may have another working folder
+        folder.mkdir(parents=True, exist_ok=True)
+        # no two submissions are alike, or dask would give the answer of the one before
+        options = json.dumps(json.loads(self.options) | {"submission": uuid.uuid4().hex})
         try:
-            return executor.submit(compute_cell, str(folder), self.jobs(name), self.options)
+            return executor.submit(compute_cell, str(folder), self.jobs(name), options)
         except (BrokenExecutor, RuntimeError) as error:
             raise ScanStoppedError(
                 f"the executor takes no more cells ({type(error).__name__}: {error}); "
                 f"{self.done} were done, the others are pending"
             ) from error
 
-    def _conclude(self, name: str, future: Future[None]) -> bool:
+    def _conclude(self, name: str, error: BaseException | None) -> bool:
         """Write what became of a cell; False if it must run again."""
+        if error is None:
+            _await_answer(self.folder / name)
         if self._take(name):
             return True
-        error = CancelledError() if future.cancelled() else future.exception()
         if isinstance(error, CancelledError):
-            raise ScanStoppedError("the executor was closed; the cells it had are pending")
-        if error is None or _is_death(error):
-            self.deaths[name] += 1
-            self.journal.add("died", name, str(error))
-            if self.deaths[name] < MOST_DEATHS and type(error).__name__ != _DASK_GAVE_UP:
+            about = f" ({error})" if str(error) else ""
+            raise ScanStoppedError(f"the executor was closed{about}; the cells it had are pending")
+        if error is None or is_death(error):
+            self.journal.add("died", name, str(error or "it left no answer"))
+            if self.deaths.again(name, error):
                 return False
             text = f"WorkerDied: the workers of this cell died (out of memory?): {error}"
         else:
@@ -197,7 +207,8 @@ class Coordinator:
         if not text.startswith(("TimeoutError", "WorkerDied")):
             self._clear(here, keep=False)  # first, for it may be what fills the disk
         self.store.fail(name, text, seconds)
-        (here / FAILURE).unlink(missing_ok=True)
+        for left in (FAILURE, STARTS):
+            (here / left).unlink(missing_ok=True)
         self.failures[name] = last_line(text)
         self.journal.add("failed", name, last_line(text))
         self.bar.done(self._about(name))
@@ -222,7 +233,7 @@ class Coordinator:
     @staticmethod
     def _clear(folder: Path, keep: bool) -> None:
         if keep:
-            for name in (OUTCOME, FAILURE):
+            for name in (OUTCOME, FAILURE, STARTS):
                 (folder / name).unlink(missing_ok=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -243,6 +254,15 @@ def last_line(text: str) -> str:
     return (starts or lines or [""])[-1]
 
 
-def _is_death(error: BaseException) -> bool:
-    """Tell whether an error means that the worker is gone, not that it complained."""
-    return isinstance(error, BrokenExecutor) or type(error).__name__ == _DASK_GAVE_UP
+def _error(future: Future[None]) -> BaseException | None:
+    return CancelledError() if future.cancelled() else future.exception()
+
+
+def _await_answer(folder: Path) -> None:
+    """Wait until a finished worker's file can be seen here."""
+    until = time.monotonic() + PATIENCE_S
+    while not ((folder / OUTCOME).exists() or (folder / FAILURE).exists()):
+        if time.monotonic() > until or not folder.exists():
+            return
+        os.utime(folder)  # a file system over a network then asks its server again
+        time.sleep(0.2)
