@@ -257,7 +257,7 @@ def _figure(values: xr.DataArray, layout: _Layout, height: float) -> tuple[Figur
     columns = _columns(number)
     rows = -(-number // columns)
     scale = 1.0 if number == 1 else 0.85
-    size = (5.6 if columns == 1 else 8.4, rows * (height * scale + 0.25) + 0.95)
+    size = (4.9 if columns == 1 else 8.4, rows * (height * scale + 0.25) + 0.95)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[number:]:

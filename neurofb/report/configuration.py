@@ -82,9 +82,13 @@ def conditions(trees: Mapping[str, Any]) -> tuple[Html, Flat, dict[str, str]]:
     every = dict.fromkeys(setting for row in rows.values() for setting in row)
     written = {s: {name: _value(row[s]) if s in row else "" for name, row in rows.items()}
                for s in every}  # fmt: skip
-    differ = [setting for setting, values in written.items() if len(set(values.values())) > 1]
+    differ = [
+        setting
+        for setting, values in written.items()
+        if len(set(values.values())) > 1 and any(v != name for name, v in values.items())
+    ]
     body = [[name, *[written[setting][name] for setting in differ]] for name in rows]
-    shown = table(["condition", *differ], body) if differ else Html()
+    shown = table(["condition", *differ], body, name="differs") if differ else Html()
     first = next(iter(rows.values()), {})
     changing = {s: varies([v for v in written[s].values() if v]) for s in differ}
     return shown, first, changing
@@ -99,6 +103,8 @@ def varies(values: list[str]) -> str:
     'varies: 1, 2'
     """
     different = list(dict.fromkeys(values))
+    if len(different) == 1:
+        return f"{different[0]}, not everywhere"
     return "varies: " + ", ".join(different[:12]) + (", …" if len(different) > 12 else "")
 
 
@@ -121,7 +127,7 @@ def axes_table(rows: list[list[object]]) -> Html:
     >>> "feedback.rank" in axes_table([["rank", "feedback.rank", "1, 2", ""]])
     True
     """
-    return join([table(["axis", "setting", "number", "values", "meaning"], rows)])
+    return join([table(["axis", "setting", "points", "values", "meaning"], rows)])
 
 
 def _value(value: Any) -> str:

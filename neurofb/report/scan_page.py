@@ -16,9 +16,13 @@ from neurofb.report.source import BOOKS, parsed
 _MOST_MEASURES, _MANY_CELLS, _MOST_OF_MANY = 8, 2000, 4
 #: curves are drawn for scans of at most this many cells, of at most so many variables
 _MOST_CELLS_OF_CURVES, _MOST_CURVES = 1000, 4
-_MOST_COLUMNS = 6
+_MOST_COLUMNS, _MOST_ALONE = 6, 2
 _MOST_LAYERS = 6
-_NULLS = ("_untrained", "_noise")
+_AXES = ("axes", "dims", "coordinates")
+_NO_MEASURE = (*BOOKS, "checksum")
+#: endings of a measure's nulls: the first two are drawn behind it
+_NULLS = ("_untrained", "_noise", "_noise_low", "_noise_high")
+_DRAWN_NULLS = _NULLS[:2]
 
 
 def read_scan(scan: xr.Dataset) -> xr.Dataset:
@@ -31,7 +35,7 @@ def read_scan(scan: xr.Dataset) -> xr.Dataset:
     ['cell_seconds', 'failure', 'settings', 'status']
     """
     chosen = [name for name in measures(scan) if name in scan]
-    nulls = [f"{name}{end}" for name in chosen for end in _NULLS if f"{name}{end}" in scan]
+    nulls = [f"{name}{end}" for name in chosen for end in _DRAWN_NULLS if f"{name}{end}" in scan]
     wanted = [*BOOKS, *chosen, *nulls, *curves(scan)]
     return scan[list(dict.fromkeys(wanted))].load()
 
@@ -54,9 +58,9 @@ def measures(scan: xr.Dataset) -> list[str]:
         )
         null = any(str(name).endswith(end) and str(name).removesuffix(end) in scan
                    for end in _NULLS)  # fmt: skip
-        if fits and values.dtype.kind in "fiu" and name not in BOOKS and not null:
+        if fits and values.dtype.kind in "fiu" and name not in _NO_MEASURE and not null:
             found.append(str(name))
-    found.sort(key=lambda name: (f"{name}_untrained" not in scan, name))
+    found.sort(key=lambda n: (f"{n}_untrained" not in scan, n.startswith("num_"), n))
     return found[: _MOST_OF_MANY if scan["status"].size > _MANY_CELLS else _MOST_MEASURES]
 
 
@@ -128,8 +132,16 @@ def scan_figures(scan: xr.Dataset) -> Html:
 
 def scan_table(scan: xr.Dataset) -> Html:
     """Return the table of cells, with the first measures as columns."""
-    plain = [name for name in measures(scan) if set(scan[name].dims) == set(scan["status"].dims)]
-    return cell_table(scan, plain[:_MOST_COLUMNS])
+    found = measures(scan)
+    alone = [name for name in found if "layer" not in scan[name].dims]
+    if len(alone) == len(found):
+        return cell_table(scan, alone[:_MOST_COLUMNS])
+    layer = scan["layer"].values.tolist()[0]
+    first = scan.isel(layer=0, drop=True)
+    layered = [name for name in found if name not in alone]
+    names = {name: f"{name}, {layer}" for name in layered}
+    columns = [*alone[:_MOST_ALONE], *names.values()][:_MOST_COLUMNS]
+    return cell_table(first.rename(names), columns)
 
 
 def scan_configuration(scan: xr.Dataset) -> Html:
@@ -153,9 +165,7 @@ def scan_configuration(scan: xr.Dataset) -> Html:
         if len(values) > 1:
             changing[setting] = varies(values)
     about = parsed(scan.attrs.get("neurofb_scan")) or {}
-    asked = {
-        k: v for k, v in about.items() if k not in ("axes", "dims") and v not in ("", None, {})
-    }
+    asked = {k: v for k, v in about.items() if k not in _AXES and v not in ("", None, {})}
     base = parsed(scan.attrs.get("neurofb_config"))
     parts = [tag("h3", "Axes"), axes_table(rows)]
     if asked:
@@ -222,7 +232,8 @@ def _figures(scan: xr.Dataset, have: str, one: str) -> list[Html]:
 def _by_layer(scan: xr.Dataset) -> Iterable[tuple[str, xr.Dataset]]:
     """Give each measure with the data it is drawn from, layer by layer where it has layers."""
     for name in measures(scan):
-        part = scan[[name, *[f"{name}{end}" for end in _NULLS if f"{name}{end}" in scan]]]
+        nulls = [f"{name}{end}" for end in _DRAWN_NULLS if f"{name}{end}" in scan]
+        part = scan[[name, *nulls]]
         if "layer" not in part[name].dims:
             yield name, part
             continue
@@ -233,6 +244,12 @@ def _by_layer(scan: xr.Dataset) -> Iterable[tuple[str, xr.Dataset]]:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_short(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_short, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -160,7 +160,7 @@ def study_table(tree: xr.DataTree) -> Html:
             medians = population_medians(layer_dataset(study, layer))
         except (ValueError, KeyError):
             continue
-        parts.append(_medians(medians, layer))
+        parts.append(_medians(medians, layer, is_open=is_run(tree)))
     return join(parts) or tag("p", "There are no single numbers to tabulate.")
 
 
@@ -233,7 +233,7 @@ def _runs(root: xr.Dataset, names: list[str]) -> Html:
     )
 
 
-def _medians(medians: xr.Dataset, layer: str) -> Html:
+def _medians(medians: xr.Dataset, layer: str, *, is_open: bool) -> Html:
     """Return a row a condition: the median over seeds of each measure, with its range."""
     names = [str(name) for name in medians.data_vars]
     rows = []
@@ -244,7 +244,9 @@ def _medians(medians: xr.Dataset, layer: str) -> Html:
         ["Layer ", tag("code", layer), ": medians over the units that count, then over seeds "
          "(in brackets the smallest and the largest seed)."]
     )  # fmt: skip
-    return folded(f"Medians of {layer}", table(["condition", *names], rows, caption=caption))
+    return folded(
+        f"Medians of {layer}", table(["condition", *names], rows, caption=caption), is_open=is_open
+    )
 
 
 def _spread(values: np.ndarray) -> str:

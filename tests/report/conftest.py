@@ -33,9 +33,9 @@ def scan() -> xr.Dataset:
     return build_scan()
 
 
-@pytest.fixture
-def scan_store(tmp_path: Path, scan: xr.Dataset) -> Path:
-    store = tmp_path / "symmetry.zarr"
+@pytest.fixture(scope="session")
+def scan_store(tmp_path_factory: pytest.TempPathFactory, scan: xr.Dataset) -> Path:
+    store = tmp_path_factory.mktemp("scan") / "symmetry.zarr"
     scan.to_zarr(store, mode="w", zarr_format=3, consolidated=False)
     return store
 
