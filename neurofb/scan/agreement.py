@@ -83,11 +83,16 @@ def agreed_plan(scan: Scan, store: Store) -> Plan:
         if old[name] != new[name]
     ]
     known = store.settings()
+    cells: dict[str, list[str]] = {}
     for name, (_, settings) in plan.cells.items():
         if name in known and known[name] != settings:
             before, after = _whole(store, known[name]), add(plan.base, settings)
-            lines = difference(json.dumps(before), json.dumps(after))
-            differences += [f"cell {name}, {line}" for line in lines]
+            for line in difference(json.dumps(before), json.dumps(after)):
+                cells.setdefault(line, []).append(name)
+    differences += [
+        f"{line} (cell {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''})"
+        for line, names in cells.items()
+    ]
     if differences:
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise ValueError(

@@ -11,13 +11,18 @@ from neurofb.scan import arrays
 from neurofb.scan.handover import Variables, dimension_labels
 
 
-def make_room(group: zarr.Group, scan_dims: Sequence[str], variables: Variables) -> bool:
+def make_room(
+    group: zarr.Group,
+    present: Mapping[str, zarr.Array],
+    scan_dims: Sequence[str],
+    variables: Variables,
+) -> bool:
     """Make what no cell had before: arrays for variables, labels along dimensions.
 
     Parameters
     ----------
-    group
-        The store.
+    group, present
+        The store, and its arrays as they are.
     scan_dims
         Dimensions of the scan; those of the variables come behind them.
     variables
@@ -37,12 +42,13 @@ def make_room(group: zarr.Group, scan_dims: Sequence[str], variables: Variables)
     --------
     >>> group, variable = zarr.open_group({}, mode="w"), (("unit",), np.ones(2), {})
     >>> arrays.add_coordinate(group, "seed", "seed", [0, 1])
-    >>> make_room(group, ["seed"], {"a": variable}), make_room(group, ["seed"], {"a": variable})
-    (True, False)
+    >>> make_room(group, dict(group.arrays()), ["seed"], {"a": variable})
+    True
+    >>> make_room(group, dict(group.arrays()), ["seed"], {"a": variable})
+    False
     >>> group["a"].shape
     (2, 2)
     """
-    present = dict(group.arrays())
     for name, (dims, values, _) in variables.items():
         if name in present and name not in dims:
             _check_alike(name, present[name], (*scan_dims, *dims), values)
@@ -99,7 +105,7 @@ def write_data(
     --------
     >>> group, variables = zarr.open_group({}, mode="w"), {"a": (("unit",), np.ones(2), {})}
     >>> arrays.add_coordinate(group, "seed", "seed", [0, 1])
-    >>> made = make_room(group, ["seed"], variables)
+    >>> made = make_room(group, dict(group.arrays()), ["seed"], variables)
     >>> present = dict(group.arrays())
     >>> write_data(present, (1,), variables) == read_checksum(present, ["a"], (1,))
     True

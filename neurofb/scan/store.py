@@ -166,7 +166,7 @@ class Store:
         if taken:
             raise ValueError(f"the cell's Dataset may not use the scan's own name {taken[0]!r}")
         try:
-            grown = make_room(self.group, self.dims, variables)
+            grown = make_room(self.group, self._arrays, self.dims, variables)
         except ValueError:
             arrays.repair(self.path, self.group)  # nothing half grown is ever published
             raise
