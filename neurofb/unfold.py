@@ -11,15 +11,8 @@ import xarray as xr
 from neurofb import labels
 from neurofb.config import RunConfig, from_json
 
-#: dim -> (units, long_name)
-_DIMS = {
-    "network": ("1", "network"),
-    "rule": ("1", "feedback rule"),
-    "rank": ("1", "rank of the feedback"),
-    "width": ("1", "units in each hidden layer"),
-    "num_classes": ("1", "number of classes"),
-    "learning_rate": ("1", "learning rate"),
-}
+#: What a label of a condition may tell.
+_DIMS = ("network", "rule", "rank", "width", "num_classes", "learning_rate")
 
 
 def unfold(dataset: xr.Dataset, pattern: str) -> xr.Dataset:
@@ -69,8 +62,7 @@ def unfold(dataset: xr.Dataset, pattern: str) -> xr.Dataset:
     index = xr.Coordinates.from_pandas_multiindex(table, "condition")
     answer = chosen.assign_coords(index).unstack("condition")
     for dim in dims:
-        units, long_name = _DIMS[dim]
-        values = labels.variable(dim, _ordered(columns[dim]), units, long_name)
+        values = labels.coordinate(dim, _ordered(columns[dim]))
         answer = answer.reindex({dim: values.values}).assign_coords({dim: values})
     return answer.transpose(*dims, ...)
 

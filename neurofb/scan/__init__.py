@@ -2,8 +2,8 @@
 
 from neurofb.scan.coordinator import ScanStoppedError
 from neurofb.scan.plan import Scan
+from neurofb.scan.run_summary import summary
 from neurofb.scan.scanning import open_scan, run_scan
-from neurofb.scan.status import status
-from neurofb.scan.summary import summary
+from neurofb.scan.status_text import status
 
 __all__ = ["Scan", "ScanStoppedError", "open_scan", "run_scan", "status", "summary"]

@@ -24,8 +24,8 @@ from neurofb.recipes import load_recipe
 from neurofb.run import run
 from neurofb.scan.handover import save_outcome, variables_of
 from neurofb.scan.limits import memory_limit, time_limit
+from neurofb.scan.run_summary import summary
 from neurofb.scan.starts import RUN, note_start
-from neurofb.scan.summary import summary
 from neurofb.workers import kept_images
 
 OUTCOME, FAILURE = "outcome.npz", "failure.txt"

@@ -15,7 +15,7 @@ import numpy as np
 from neurofb.scan.grid import parse_axis
 from neurofb.scan.plan import Plan, Scan, make_plan
 from neurofb.scan.scanning import run_scan
-from neurofb.scan.status import status
+from neurofb.scan.status_text import status
 from neurofb.scan.store import FAILED
 
 
