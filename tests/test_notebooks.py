@@ -9,6 +9,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 #: name -> number of pictures, and what is printed
 EXPECTED = {
     "receptive_fields.ipynb": (3, ("low_rank r=2", "<xarray.Dataset>")),
+    "scan.ipynb": (3, ("26 done, 0 failed", "seed 0 were left alone: True", "rounder than exact")),
     "feedback_rules.ipynb": (2, ("low_rank r=10", "dLDFA r=10   test accuracy")),
 }
 

@@ -149,7 +149,8 @@ def _write_cells(axes: Axes, one: xr.Dataset, measure: str, top: float) -> None:
             box = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch=hatch)
             box.set(edgecolor="#bbbbbb", linewidth=0, gid=state)
             axes.add_patch(box)
-            axes.text(column, row, word, ha="center", va="center", fontsize=7, color="#555555")
+            behind = {"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "none"}
+            axes.text(column, row, word, ha="center", va="center", fontsize=7, bbox=behind)
         if state != "done":
             continue
         colour = "white" if values[row, column] < 0.6 * top else "black"
@@ -198,6 +199,9 @@ def _draw_lines(part: SubFigure, dataset: xr.Dataset, measure: str, null: str) -
         axes.set_xlabel("feedback rank")
         tidy(axes)
     grid[0].set_ylabel(_name(measure))
+    grid[0].set_ylim(bottom=min(0.0, grid[0].get_ylim()[0]))
+    if measure == "rotational_symmetry":
+        grid[0].set_ylim(0, 1)
     _explain(part, routes, null)
 
 
