@@ -19,7 +19,7 @@ from neurofb.scan.deaths import Deaths, is_death
 from neurofb.scan.handover import load_outcome
 from neurofb.scan.journal import Journal
 from neurofb.scan.starts import STARTS
-from neurofb.scan.store import Store
+from neurofb.scan.store import DONE, Store
 from neurofb.workers import Bar
 
 #: So many cells that fail alike before any succeeds stop a scan.
@@ -27,6 +27,8 @@ ALIKE = 3
 #: So long a worker's answer is looked for after it has said that it is there: file systems over a
 #: network remember for a while that a file was not there.
 PATIENCE_S = 65.0
+#: Folders on their way out; no cell's name is without "=".
+_TRASH = "trash-"
 
 
 class ScanStoppedError(ValueError):
@@ -93,6 +95,7 @@ class Coordinator:
 
     def collect(self, names: Sequence[str]) -> list[str]:
         """Take what an earlier sitting's workers have left; return the cells that are to run."""
+        self._sweep()
         left = []
         for name in names:
             if not self._take(name):
@@ -235,8 +238,19 @@ class Coordinator:
         if keep:
             for name in (OUTCOME, FAILURE, STARTS):
                 (folder / name).unlink(missing_ok=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.is_dir():  # at once, so that neither a late worker nor a kill finds half of it
+            trash = folder.with_name(f"{_TRASH}{uuid.uuid4().hex[:8]}")
+            folder.rename(trash)
+            shutil.rmtree(trash, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what stayed when a kill came between a cell's last line in the store and here."""
+        states = self.store.states()
+        for here in self.folder.iterdir():
+            if here.name.startswith(_TRASH):
+                shutil.rmtree(here, ignore_errors=True)
+            elif states.get(here.name) == DONE and (here / OUTCOME).exists():
+                self._clear(here, keep=self.keep)
 
 
 def last_line(text: str) -> str:
