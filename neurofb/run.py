@@ -2,9 +2,11 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import xarray as xr
+from torch import nn
 
 from neurofb import labels
 from neurofb.build import build, check_fired, load_network, num_parameters
@@ -13,7 +15,7 @@ from neurofb.config import RunConfig, to_json
 from neurofb.data import ImageSplits
 from neurofb.fields import characterise, map_layer
 from neurofb.tracking import tracked_training, tracker, unpack
-from neurofb.training import evaluate, train
+from neurofb.training import TrainingResult, evaluate, train
 from neurofb.training.distributed import join
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "discard",
     "load_network",
     "map_layer",
+    "measured",
+    "prepare",
     "run",
 ]
 
@@ -90,14 +94,12 @@ def run(
             return done
     wall, cpu = time.perf_counter(), time.process_time()
     data = processes.in_turn(lambda: config.data.load(cache)) if data is None else data
-    network = build(config, data)
-    measure, seed = config.measurement, config.seed
-    untrained = {layer: map_layer(network, layer, measure, data, seed) for layer in measure.layers}
+    network, untrained = prepare(config, data)
     result = train(
         network,
         data,
         tracked_training(config),
-        seed=seed,
+        seed=config.seed,
         device=config.device,
         folder=folder,
         resume=resume,
@@ -105,6 +107,79 @@ def run(
         snapshot=tracker(config, data),
         identity={"run": json.loads(to_json(config))},
     )
+    tree = measured(config, data, network, untrained, result)
+    tree.attrs["wall_seconds"] = time.perf_counter() - wall
+    tree.attrs["cpu_seconds"] = time.process_time() - cpu
+    if folder is not None and processes.is_first:
+        labels.save(tree, Path(folder) / RESULT)
+    return tree
+
+
+def prepare(config: RunConfig, data: ImageSplits) -> tuple[nn.Module, dict[str, xr.Dataset]]:
+    """Make a run's network, and map the receptive fields that it has before training.
+
+    Parameters
+    ----------
+    config
+        The run.
+    data
+        Its data.
+
+    Returns
+    -------
+    tuple
+        The network with its pathways, and layer → fields of each layer that the run measures.
+
+    Examples
+    --------
+    >>> from neurofb.config import Measurement
+    >>> config = RunConfig(name="test", measurement=Measurement(layers=("retina_1",), num_probes=2))
+    >>> network, fields = prepare(config, config.data.load())  # doctest: +SKIP
+    >>> list(fields)  # doctest: +SKIP
+    ['retina_1']
+    """
+    network, measure = build(config, data), config.measurement
+    layers = measure.layers
+    return network, {name: map_layer(network, name, measure, data, config.seed) for name in layers}
+
+
+def measured(
+    config: RunConfig,
+    data: ImageSplits,
+    network: nn.Module,
+    untrained: Mapping[str, xr.Dataset],
+    result: TrainingResult,
+) -> xr.DataTree:
+    """Test and measure a run's trained network.
+
+    Parameters
+    ----------
+    config, data
+        The run and its data.
+    network
+        The trained network.
+    untrained
+        Its fields before training, from `prepare`.
+    result
+        What training gave.
+
+    Returns
+    -------
+    xr.DataTree
+        As `run` returns it; in its attributes are the times of the training.
+
+    Raises
+    ------
+    ValueError
+        If a pathway never fired.
+
+    Examples
+    --------
+    >>> tree = measured(config, data, network, untrained, result)  # doctest: +SKIP
+    >>> sorted(tree.children)  # doctest: +SKIP
+    ['receptive_field', 'training']
+    """
+    measure, seed = config.measurement, config.seed
     check_fired(network, data.train.images[:2])
     test = evaluate(network, data.test, arithmetic=result.arithmetic)
     tree = {"/training": result.history, **unpack(result.snapshots, config, data)}
@@ -125,12 +200,9 @@ def run(
             seed=seed,
             device=result.device,
             data_checksum=data.checksum,
-            wall_seconds=time.perf_counter() - wall,
-            cpu_seconds=time.process_time() - cpu,
+            wall_seconds=result.wall_seconds,
+            cpu_seconds=result.cpu_seconds,
             references="arXiv:1901.00945 arXiv:2502.20580",
         ),
     )
-    whole = xr.DataTree.from_dict(tree)
-    if folder is not None and processes.is_first:
-        labels.save(whole, Path(folder) / RESULT)
-    return whole
+    return xr.DataTree.from_dict(tree)

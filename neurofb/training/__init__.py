@@ -8,6 +8,7 @@ from neurofb.training.loop import TrainingResult, train
 from neurofb.training.optimisers import Optimiser
 from neurofb.training.schedule import Constant, Cosine, Exponential, InverseTime, Schedule
 from neurofb.training.session import NonFiniteLossError
+from neurofb.training.stacked import train_stacked, why_not_stacked
 
 __all__ = [
     "Arithmetic",
@@ -25,4 +26,6 @@ __all__ = [
     "resolve_arithmetic",
     "resolve_device",
     "train",
+    "train_stacked",
+    "why_not_stacked",
 ]

@@ -2,6 +2,7 @@
 
 import copy
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neurofb.data.images import ImageSplits
+from neurofb.feedback import present_targets
 from neurofb.feedback.stacked import why_not_stacked as why_no_pathways
 from neurofb.training.arithmetic import Arithmetic, resolve_arithmetic
 from neurofb.training.config import TrainingConfig
@@ -172,20 +174,23 @@ def why_not_stacked(
         return "several processes train together here"
     if reason := why_no_pathways(network):
         return reason
-    if images.shape[0] < 2:
-        return "a batch of one image is no trial"
-    return _trial(network, images, place)
+    precision = resolve_arithmetic(config.precision, False, place).precision
+    return _trial(network, images, place, Arithmetic(precision=precision))
 
 
-def _trial(network: nn.Module, images: Tensor, device: torch.device) -> str:
-    """Run a copy of the network as a stack of one; return what goes wrong."""
+def _trial(network: nn.Module, images: Tensor, device: torch.device, arithmetic: Arithmetic) -> str:
+    """Run a copy of the network as a stack of one, there and back; return what goes wrong."""
     copies = [copy.deepcopy(network).to(device)]
-    with preserved_random_state(device):
+    with preserved_random_state(device), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="There is a performance drop")
         try:
             forward = StackedForward(copies, device)
             forward.streams.begin([0])
-            forward(*join_tensors(copies), images[None].to(device)).sum()
-        except RuntimeError as error:
+            with arithmetic.autocast(device):
+                logits = forward(*join_tensors(copies), images[None].to(device))
+            present_targets(copies[0], torch.zeros(len(images), dtype=torch.int64, device=device))
+            logits.float().sum().backward()
+        except (RuntimeError, UserWarning) as error:
             first = str(error).strip().splitlines()[0]
             return f"{type(network).__name__} does not run inside torch.func.vmap: {first}"
     return ""

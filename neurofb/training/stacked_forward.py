@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional
 
 from neurofb.feedback import feedback_layers
 from neurofb.feedback.stacked import stack_pathways
@@ -47,8 +48,7 @@ class StackedForward:
             layer.pathway.needs_targets for _, layer in feedback_layers(skeleton)
         )
         for module in skeleton.modules():
-            if type(module) is nn.Linear:
-                module.__class__ = _Linear
+            module.__class__ = _CLASSES.get(type(module), type(module))
         skeleton.to("meta")  # whatever is not handed over must not go unnoticed
 
         def run(parameters: dict[str, Any], buffers: dict[str, Any], images: Tensor) -> Tensor:
@@ -100,7 +100,57 @@ class _Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return W h + b."""
-        if input.dim() != 2 or torch.is_autocast_enabled(input.device.type):
+        device = input.device.type
+        h, weight, bias = _cast(device, input, self.weight, self.bias)
+        with torch.autocast(device, enabled=False):
+            if h.dim() != 2:
+                return functional.linear(h, weight, bias)
+            out = (weight @ h.mT).mT.contiguous()
+            return out if bias is None else out + bias
+
+
+class _Conv2d(nn.Conv2d):
+    """A convolution that casts by itself: under vmap autocast leaves the bias as it is."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return W * h + b."""
+        device = input.device.type
+        h, weight, bias = _cast(device, input, self.weight, self.bias)
+        with torch.autocast(device, enabled=False):
+            return self._conv_forward(h, weight, bias)
+
+
+class _Normalises(nn.modules.batchnorm._BatchNorm):
+    """Batch norm whose statistics stay in float32 under autocast, as they do without vmap."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normalised activities."""
+        dtype = input.dtype
+        if dtype not in (torch.bfloat16, torch.float16):
             return super().forward(input)
-        out = (self.weight @ input.mT).mT.contiguous()
-        return out if self.bias is None else out + self.bias
+        return super().forward(input.float()).to(dtype)
+
+
+class _BatchNorm1d(_Normalises, nn.BatchNorm1d):
+    """For samples of one dimension."""
+
+
+class _BatchNorm2d(_Normalises, nn.BatchNorm2d):
+    """For maps."""
+
+
+def _cast(device: str, h: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...]:
+    """Cast as autocast does, if it is on: float64 stays as it is."""
+    if not torch.is_autocast_enabled(device) or h.dtype == torch.float64:
+        return h, weight, bias
+    dtype = torch.get_autocast_dtype(device)
+    return h.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+#: layer class -> its class in a stack; exact types only, a subclass may compute something else
+_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: _Linear,
+    nn.Conv2d: _Conv2d,
+    nn.BatchNorm1d: _BatchNorm1d,
+    nn.BatchNorm2d: _BatchNorm2d,
+}
