@@ -107,7 +107,7 @@ def state_chunks(shape: Sequence[int]) -> list[int]:
     return chunks
 
 
-def extend_labels(array: zarr.Array, values: Sequence[Any]) -> None:
+def extend_labels(array: zarr.Array, values: Sequence[Any] | np.ndarray) -> None:
     """Put labels behind those that a coordinate has.
 
     Raises

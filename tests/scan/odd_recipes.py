@@ -1,0 +1,5 @@
+"""Recipes that return something else than a scan takes."""
+
+
+def number(seed: int = 0):
+    return seed
