@@ -17,7 +17,6 @@ from neurofb.data import ImageSet, ImageSplits
 from neurofb.run import measured, prepare
 from neurofb.training import train_stacked, why_not_stacked
 from neurofb.training.device import resolve_device
-from neurofb.training.distributed import join
 
 
 def run_stacked(
@@ -68,7 +67,7 @@ def run_stacked(
     """
     _check_alike(configs)
     first = configs[0]
-    if reason := _why_not(first):
+    if reason := can_stack(first):
         raise ValueError(f"the runs cannot be stacked, do them one by one: {reason}")
     wall, cpu = time.perf_counter(), time.process_time()
     splits = first.data.load(cache) if data is None else data
@@ -117,9 +116,12 @@ def can_stack(config: RunConfig) -> str:
     >>> can_stack(RunConfig(name="test", measurement=Measurement(alignment_images=8)))
     'measurement.alignment_images=8: alignment is not followed in a stack'
     """
-    if reason := _why_not(config):
-        return reason
-    net = config.network
+    net, measure = config.network, config.measurement
+    if measure.alignment_images:
+        return (
+            f"measurement.alignment_images={measure.alignment_images}: alignment is not followed "
+            "in a stack"
+        )
     images = torch.zeros(2, net.in_channels, net.image_size, net.image_size)
     blank = ImageSet(images=images, labels=torch.zeros(2, dtype=torch.int64))
     classes = tuple(str(number) for number in range(net.num_classes))
@@ -130,19 +132,6 @@ def can_stack(config: RunConfig) -> str:
     except ValueError as error:
         return str(error)
     return why_not_stacked(network, config.training, images, device=device)
-
-
-def _why_not(config: RunConfig) -> str:
-    """Return what in a run's own settings speaks against a stack."""
-    measure = config.measurement
-    if measure.alignment_images:
-        return (
-            f"measurement.alignment_images={measure.alignment_images}: alignment is not followed "
-            "in a stack"
-        )
-    if join().count > 1:
-        return "several processes train together here"
-    return ""
 
 
 def _check_alike(configs: Sequence[RunConfig]) -> None:
