@@ -6,6 +6,7 @@ A worker gets a folder and two texts. It leaves in the folder either ``outcome.n
 
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ from neurofb.run import run
 from neurofb.scan.handover import save_outcome, variables_of
 from neurofb.scan.limits import memory_limit, time_limit
 from neurofb.scan.run_summary import summary
+from neurofb.scan.space import when_there_is_room
 from neurofb.scan.starts import RUN, note_start
 from neurofb.workers import kept_images
 
@@ -85,9 +87,12 @@ def compute_cell(folder: str, job: str, options: str) -> None:
             ):
                 answer = variables_of(_compute(here, json.loads(job), settings.get("cache")))
         except (Exception, SystemExit):  # whatever a cell raises is the cell's failure
-            give_up(traceback.format_exc())
+            text = traceback.format_exc()
+            _empty(here)  # what it has written may be what fills the disk
+            when_there_is_room(lambda: give_up(text))
             return
-        save_outcome(here / OUTCOME, answer, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        when_there_is_room(lambda: save_outcome(here / OUTCOME, answer, seconds))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -123,6 +128,15 @@ def threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a failed cell has written."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != "lock":
+            path.unlink(missing_ok=True)
 
 
 def _compute(folder: Path, job: dict, cache: str | None) -> xr.Dataset:

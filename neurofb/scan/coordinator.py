@@ -18,6 +18,7 @@ from neurofb.scan.cell import FAILURE, OUTCOME, compute_cell
 from neurofb.scan.deaths import Deaths, is_death
 from neurofb.scan.handover import load_outcome
 from neurofb.scan.journal import Journal
+from neurofb.scan.space import when_there_is_room
 from neurofb.scan.starts import STARTS
 from neurofb.scan.store import DONE, Store
 from neurofb.workers import Bar
@@ -189,7 +190,7 @@ class Coordinator:
                 (here / OUTCOME).unlink()
                 return False
             try:
-                self.store.write(name, variables, seconds)
+                when_there_is_room(lambda: self.store.write(name, variables, seconds))
             except ValueError as error:
                 self._fail(name, f"ValueError: {error}", seconds)
                 return True

@@ -20,6 +20,7 @@ from neurofb.scan.journal import Journal
 from neurofb.scan.lock import only_writer
 from neurofb.scan.plan import Scan, make_plan
 from neurofb.scan.pool import WorkerPool
+from neurofb.scan.space import full_disk_explained
 from neurofb.scan.store import DONE, FAILED, PENDING, Store
 from neurofb.training.checkpoint import FILE_NAME as CHECKPOINT
 from neurofb.workers import Bar, num_cores
@@ -106,7 +107,7 @@ def run_scan(
     folder = cells_folder(path)
     if scan is None and not path.exists():
         raise ValueError(f"store={str(store)!r} does not exist")
-    with only_writer(folder, path):
+    with full_disk_explained(path), only_writer(folder, path):
         opened = _open(scan, path)
         states = opened.states()
         journal = Journal(folder / "journal.txt")

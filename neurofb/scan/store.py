@@ -167,7 +167,7 @@ class Store:
             raise ValueError(f"the cell's Dataset may not use the scan's own name {taken[0]!r}")
         try:
             grown = make_room(self.group, self._arrays, self.dims, variables)
-        except ValueError:
+        except (ValueError, OSError):
             arrays.repair(self.path, self.group)  # nothing half grown is ever published
             raise
         if grown:
