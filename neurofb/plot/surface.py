@@ -201,7 +201,7 @@ def _draw_lines(part: SubFigure, dataset: xr.Dataset, measure: str, null: str) -
     grid[0].set_ylabel(_name(measure))
     grid[0].set_ylim(bottom=min(0.0, grid[0].get_ylim()[0]))
     if measure == "rotational_symmetry":
-        grid[0].set_ylim(0, 1)
+        grid[0].set_ylim(0, 1.03)
     _explain(part, routes, null)
 
 
