@@ -50,7 +50,8 @@ class _Layout:
 def scan_status(dataset: xr.Dataset) -> Figure:
     """Draw the status of every cell of a scan as a map; failed cells carry a cross.
 
-    The last dims run along the columns, the others down the rows.
+    The last dims run along the columns, the others down the rows; a map with many cells has no
+    room for crosses.
 
     Parameters
     ----------
@@ -75,24 +76,23 @@ def scan_status(dataset: xr.Dataset) -> Figure:
     status = status.squeeze(single[: status.ndim - 1], drop=True)
     if not status.ndim or not status.size:
         raise ValueError(f"dataset has a status without cells, of shape {status.shape}")
-    rows, columns = [str(dim) for dim in status.dims[:-1]], [str(status.dims[-1])]
-    while len(rows) > 1 and _count(status, rows) > 3 * _count(status, columns):
-        columns.insert(0, rows.pop())
+    rows, columns = _split(status)
     codes = np.nan_to_num(np.asarray(status.transpose(*rows, *columns).values, dtype=float))
     table = codes.astype(int).reshape(_count(status, rows), -1)
     tall, wide = table.shape
     with context():
         edge = float(np.clip(6.8 / wide, 0.02, 0.3))  # inch
         height = float(np.clip(min(edge, 0.24) * tall, 0.3, 7.0))
+        has_room = min(edge, height / tall) > 0.1
         figure = Figure(figsize=(max(edge * wide + 2.4, 4.2), height + 1.2), layout="constrained")
         axes = figure.subplots()
         colours = ListedColormap([colour for _, colour in STATUS.values()])
         axes.pcolormesh(
             np.arange(wide + 1) - 0.5, np.arange(tall + 1) - 0.5, table, cmap=colours,
-            vmin=-1.5, vmax=2.5, edgecolors="white" if edge > 0.1 else "none", linewidth=0.8,
+            vmin=-1.5, vmax=2.5, edgecolors="white" if has_room else "none", linewidth=0.8,
         )  # fmt: skip
         y, x = np.nonzero(table == 2)
-        if edge > 0.1:
+        if has_room:
             axes.plot(x, y, "x", color="white", markersize=30 * edge, markeredgewidth=1.4)
         axes.set(xlim=(-0.5, wide - 0.5), ylim=(tall - 0.5, -0.5), aspect="auto")
         axes.spines[:].set_visible(False)
@@ -106,7 +106,7 @@ def scan_status(dataset: xr.Dataset) -> Figure:
             for code, (_, colour) in STATUS.items()
             if number[code]
         ]
-        figure.legend(handles=boxes, loc="outside lower center", ncols=4, columnspacing=1.2)
+        figure.legend(handles=boxes, loc="outside lower center", ncols=2 if edge * wide < 4 else 4)
         tidy(axes)
         axes.tick_params(length=0)
     return figure
@@ -160,7 +160,7 @@ def scan_measure(dataset: xr.Dataset, name: str) -> Figure:
             for index, (colour, shift) in enumerate(zip(colours, shifts, strict=True)):
                 one = values.isel(panel).isel({layout.colour: index} if layout.colour else {})
                 _draw(axes, one, layout.x, at + shift, colour, words, "-")
-            _name_places(axes, axis, at, words)
+            _name_places(axes, axis, at, words, len(grid) == 1)
             tidy(axes)
         along, across = axis_label(axis) + note, axis_label(values)
         _name_axes(grid, across if words else along, "" if words else across)
@@ -293,6 +293,7 @@ def _draw(
     dots = values.transpose(x, *others).values.reshape(at.size, -1)
     places = np.broadcast_to(at[:, None], dots.shape)
     null = line == "--"
+    many = dots.size > 150
     style: dict[str, Any] = {"color": colour, "zorder": 1 if null else 3}
     have = np.isfinite(median.values)
     if words:
@@ -301,26 +302,33 @@ def _draw(
     else:
         axes.plot(at[have], median.values[have], line, linewidth=1.6, gid="median", **style)
     axes.scatter(
-        places, dots, s=7 if null else 16, alpha=0.5 if null else 0.85,
-        edgecolor="white", linewidths=0.3, gid="null" if null else "seed", **style,
+        places, dots, s=7 if null or many else 16, alpha=0.5 if null or many else 0.85,
+        color=colour, edgecolor="white", linewidths=0.3, zorder=1 if null else 2,
+        gid="null" if null else "seed",
     )  # fmt: skip
 
 
 def _places(axis: xr.DataArray) -> tuple[np.ndarray, str]:
-    """Place the values of an axis: by value, by logarithm over a wide range, else evenly."""
+    """Place the values of an axis: by value or logarithm, whichever is more even; else evenly."""
     even = np.arange(axis.size, dtype=float)
     if axis.dtype.kind not in "iuf" or not np.isfinite(axis.values.astype(float)).all():
         return even, ""
     values = axis.values.astype(float)
     positive = values[values > 0]
-    if values.size < 3 or positive.size == 0 or values.max() / positive.min() < 4:
+    if positive.size < 3 or _unevenness(np.log2(positive)) >= _unevenness(positive):
         return values, ""
     if (values > 0).all():
         return np.log2(values), " (log scale)"
-    return (even, " (evenly spaced)") if values.size <= 16 else (values, "")
+    return even, " (evenly spaced)"
 
 
-def _name_places(axes: Axes, axis: xr.DataArray, at: np.ndarray, words: bool) -> None:
+def _unevenness(values: np.ndarray) -> float:
+    """Return how much the gaps between values differ, in units of their mean."""
+    gaps = np.diff(np.sort(values))
+    return float(gaps.std() / gaps.mean())
+
+
+def _name_places(axes: Axes, axis: xr.DataArray, at: np.ndarray, words: bool, alone: bool) -> None:
     """Write the axis' values at their places, every so many where there are many."""
     names = [_value(value) for value in axis.values]
     if words:
@@ -330,8 +338,12 @@ def _name_places(axes: Axes, axis: xr.DataArray, at: np.ndarray, words: bool) ->
         axes.grid(axis="y", color="#e4e6e9", linewidth=0.6)
         axes.set_axisbelow(True)
         return
-    some = slice(None, None, -(-at.size // 12))
-    axes.set_xticks(at[some], names[some])
+    order, some = np.argsort(at), []
+    least = (at.max() - at.min()) / (12 if alone else 6)
+    for i in order:
+        if not some or at[i] - at[some[-1]] >= least:
+            some.append(i)
+    axes.set_xticks(at[some], [names[i] for i in some])
 
 
 def _label_cells(axes: Axes, status: xr.DataArray, dims: list[str], side: str, step: float) -> None:
@@ -391,6 +403,16 @@ def _legend(
             handles=handles, loc="outside lower center", ncols=5 if len(handles) > 4 else 4,
             title=note or None, title_fontsize=7.5, handlelength=1.4,
         )  # fmt: skip
+
+
+def _split(status: xr.DataArray) -> tuple[list[str], list[str]]:
+    """Share the dims out to rows and columns: the last one along columns, or nearly a square."""
+    dims = [str(dim) for dim in status.dims]
+    if _count(status, dims[:-1]) <= 30:
+        return dims[:-1], dims[-1:]
+    shape = [np.log(_count(status, dims[:k]) / _count(status, dims[k:])) for k in range(len(dims))]
+    best = int(np.argmin(np.abs(shape)))
+    return dims[:best], dims[best:]
 
 
 def _count(array: xr.DataArray, dims: list[str]) -> int:

@@ -78,5 +78,5 @@ def _smaller(png: bytes) -> bytes:
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
         palette = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    palette.save(buffer, format="png", optimize=True)
+    palette.save(buffer, format="png")
     return min(png, buffer.getvalue(), key=len)

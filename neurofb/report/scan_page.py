@@ -125,7 +125,7 @@ def scan_figures(scan: xr.Dataset) -> Html:
     axes = [scan[dim] for dim in scan["status"].dims if dim != "seed" and scan.sizes[dim] > 1]
     numbers = not axes or any(axis.dtype.kind in "iuf" for axis in axes)
     one += f", {'lines' if numbers else 'bars'} are medians over seeds" if seeds else ""
-    caption = "Status of every cell. A cross marks the cells that failed."
+    caption = "Status of every cell; failed ones are orange, with a cross where there is room."
     status, _ = drawn(lambda: scan_status(scan), caption, "map of the status of every cell")
     return tag("div", status, *_figures(scan, have, one), class_="figures")
 
