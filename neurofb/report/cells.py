@@ -36,7 +36,9 @@ def badge(word: str, count: int | None = None) -> Html:
     >>> badge("done", 3)
     '<span class="badge done">3 done</span>'
     """
-    return tag("span", word if count is None else f"{count} {word}", class_=f"badge {word}")
+    if count is None:
+        return tag("span", word, class_=f"badge {word}")
+    return tag("span", f"{count} {word}", class_=f"badge {word}" if count else "badge")
 
 
 def cell_table(scan: xr.Dataset, measures: list[str]) -> Html:

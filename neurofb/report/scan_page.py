@@ -203,7 +203,9 @@ def _figures(scan: xr.Dataset, have: str, one: str) -> list[Html]:
             caption = join(
                 [
                     tag("strong", _capital(words)),
-                    f" against the axes of the scan; {one}.{behind} {_capital(have)}.",
+                    " (",
+                    tag("code", name),
+                    f") against the axes of the scan; {one}.{behind} {_capital(have)}.",
                 ]
             )
             figure, why = drawn(
