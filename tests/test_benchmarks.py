@@ -27,6 +27,13 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
 
 
+def test_scan_overhead(tmp_path):
+    result = run("scan_overhead.py", tmp_path / "scan_overhead.json")
+    assert result["serial"]["seconds_per_cell"] > 0
+    assert result["many"]["cells"] == 16
+    assert result["many"]["seconds"].keys() > {"open", "open_dask", "status", "resume"}
+
+
 def test_step_time(tmp_path):
     result = run("step_time.py", tmp_path / "step_time.json", "--no-memory")
     assert {row["network"] for row in result["timings"]} == {"mlp", "vgg", "vit", "retina"}

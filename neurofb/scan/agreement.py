@@ -67,14 +67,14 @@ def agreed_plan(scan: Scan, store: Store) -> Plan:
     --------
     >>> agreed_plan(scan, Store(Path("scans/rank.zarr")))  # doctest: +SKIP
     """
-    dims = {axis.dim: names for names, axis in zip(scan.axes, scan.grid, strict=True)}
+    pairs = zip(scan.axes.items(), scan.grid, strict=True)
+    dims = {axis.dim: item for item, axis in pairs}
     if set(dims) != set(store.dims):
         raise ValueError(
             f"store={str(store.path)!r} is over {', '.join(store.dims)}, the scan over "
             f"{', '.join(dims)}; take another store"
         )
-    axes = {dims[dim]: scan.axes[dims[dim]] for dim in store.dims}
-    scan = dataclasses.replace(scan, axes=axes)
+    scan = dataclasses.replace(scan, axes=dict(dims[dim] for dim in store.dims))
     plan = make_plan(scan, base=_base_of_today(store))
     old, new = store.scan, about(scan, plan)
     differences = [

@@ -15,7 +15,7 @@ import pandas as pd
 Label = str | int | float
 
 #: Axes as a user writes them: a name, or several that go together, and the values.
-Axes = Mapping[str | tuple[str, ...], Iterable[Any]]
+Axes = Mapping[str, Iterable[Any]] | Mapping[str | tuple[str, ...], Iterable[Any]]
 
 
 @dataclass(frozen=True)
