@@ -70,10 +70,10 @@ def tiny_run():
     """Train a tiny network whose error is narrow, and say that two of its units have learnt."""
     config = load_recipe(f"{RECIPE}::surface")(bottleneck=4, rank=2, route="stepwise")
     tree = run(change(config, TINY | {"seed": "2"}), progress=False)
-    node = tree["receptive_field/retina_2"]
-    node["status"][:] = ["ok", "truncated", "unmoved", "dead"]
+    node = tree["receptive_field/retina_2"].dataset  # shares its arrays with the tree
+    node["status"].values[:] = ["ok", "truncated", "unmoved", "dead"]
     for name in ("moved", "alive"):
-        node[name][:] = [1, 1, 0, 0]
+        node[name].values[:] = [1, 1, 0, 0]
     return tree
 
 
@@ -108,7 +108,7 @@ def test_the_study_asks_for_each_condition_once():
         for cell in cells_of(axes, where)
         if cell.labels["seed"] == 0
     ]
-    widths, ranks = axes[0].labels, axes[1].labels
+    widths, ranks = ([int(label) for label in axis.labels] for axis in axes[:2])
     expected = {(width, width, "exact") for width in widths}
     expected |= {(width, rank, "direct") for width in widths for rank in ranks}
     expected |= {(w, r, "stepwise") for w in widths for r in ranks if r <= w}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from neurofb.plot import symmetry_surface
 from neurofb.plot.surface import exact_column
@@ -45,9 +46,16 @@ def cell_texts(axes: Axes) -> dict[tuple[int, int], str]:
     found = {}
     for text in axes.texts:
         x, y = text.get_position()
-        if text.get_fontsize() > 6:
+        if float(text.get_fontsize()) > 6:
             found[round(float(x)), round(float(y))] = text.get_text()
     return found
+
+
+def empty(axes: Axes) -> np.ndarray:
+    """Tell which cells of a map have no colour."""
+    image = axes.images[0].get_array()
+    assert image is not None
+    return np.ma.getmaskarray(np.ma.asarray(image))
 
 
 def test_numbers_stand_in_their_cells_and_absent_ones_are_empty(surface: xr.Dataset) -> None:
@@ -60,8 +68,7 @@ def test_numbers_stand_in_their_cells_and_absent_ones_are_empty(surface: xr.Data
     }
     assert set(cell_texts(stepwise)) == {(0, 0), (1, 0), (0, 1), (1, 1), (2, 1)}
     assert cell_texts(stepwise)[1, 1] == f"{middle.values[1, 1, 1]:.2f}"
-    image = stepwise.images[0].get_array()
-    assert np.ma.getmaskarray(image).tolist() == [[False, False, True], [False, False, False]]
+    assert empty(stepwise).tolist() == [[False, False, True], [False, False, False]]
     assert [label.get_text() for label in exact.get_xticklabels()] == ["BP"]
 
 
@@ -69,7 +76,7 @@ def test_a_ring_marks_where_not_every_seed_exceeds_the_null(surface: xr.Dataset)
     direct = symmetry_surface(surface).axes[2]
     ringed = {place for place, text in cell_texts(direct).items() if "○" in text}
     assert ringed == {(2, 0), (2, 1)}
-    small = [text.get_text() for text in direct.texts if text.get_fontsize() < 6]
+    small = [text.get_text() for text in direct.texts if float(text.get_fontsize()) < 6]
     assert sorted(set(small)) == ["1/2  90%", "2/2  90%"]
     direct = symmetry_surface(surface, null="untrained").axes[2]
     assert all("○" in text for text in cell_texts(direct).values())
@@ -86,10 +93,12 @@ def test_cells_without_a_number_say_why_and_are_never_zero(surface: xr.Dataset) 
     texts = cell_texts(direct)
     assert [texts[place, 0] for place in range(3)] == ["…", "failed", "no unit"]
     assert [patch.get_gid() for patch in direct.patches] == ["pending", "failed", "no unit"]
-    assert np.ma.getmaskarray(direct.images[0].get_array())[0].all()
+    assert empty(direct)[0].all()
     panel = next(axes for axes in figure.axes if axes.get_title(loc="left") == "bottleneck 2")
     assert not [
-        dots for dots in panel.collections if dots.get_gid() == "direct" and len(dots.get_offsets())
+        dots
+        for dots in panel.collections
+        if dots.get_gid() == "direct" and np.size(dots.get_offsets())
     ]
 
 
@@ -103,9 +112,10 @@ def test_every_seed_is_a_dot_over_the_nulls(surface: xr.Dataset) -> None:
         np.testing.assert_allclose(drawn[:, 1], expected)
         assert np.ptp(drawn[:, 0]) == pytest.approx(2)
     noise = next(patch for patch in panel.patches if patch.get_gid() == "noise")
+    assert isinstance(noise, Rectangle)
     assert (noise.get_y(), noise.get_y() + noise.get_height()) == pytest.approx((0.07, 0.09))
     untrained = next(line for line in panel.lines if line.get_gid() == "untrained")
-    np.testing.assert_allclose(untrained.get_ydata(), 0.05)
+    np.testing.assert_allclose(np.asarray(untrained.get_ydata(), float), 0.05)
 
 
 def test_statements_are_rows_of_seeds(surface: xr.Dataset) -> None:
