@@ -59,8 +59,10 @@ def trouble(what: str, seed: int = 0, tally: str = "", folder: str = "") -> xr.D
         raise KeyError(f"seed {seed} has no key")
     if what == "hang":
         time.sleep(600)
+    while what == "wait" and not os.path.exists(f"{folder}/go"):
+        time.sleep(0.05)
     if what == "eat":
-        eaten = [np.ones((256, 2**20 // 8)) for _ in range(64)]  # 256 MiB each
+        eaten = [np.zeros((256, 2**20 // 8)) for _ in range(64)]  # 256 MiB each
         raise AssertionError(f"{len(eaten)} × 256 MiB were there")
     if what == "leave":
         os._exit(3)
