@@ -55,7 +55,7 @@ def cell_table(scan: xr.Dataset, measures: list[str]) -> Html:
     --------
     >>> books = {"status": [1], "cell_seconds": [2.5], "failure": [""]}
     >>> scan = xr.Dataset({name: ("seed", v) for name, v in books.items()}, {"seed": [7]})
-    >>> '<td class="number">2.5</td>' in cell_table(scan, [])
+    >>> '<td class="number">2.500</td>' in cell_table(scan, [])
     True
     """
     dims = _dims(scan)

@@ -137,7 +137,7 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(0.25), duration(200), duration(90_000)
+    >>> duration(0.25), duration(200.0), duration(90_000.0)
     ('0.25 s', '3 min 20 s', '25 h 0 min')
     """
     if seconds < 60:

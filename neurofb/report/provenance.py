@@ -62,7 +62,7 @@ _CF = ("units", "long_name")
 
 def _value(name: str, value: object) -> object:
     if name.endswith("_seconds") and isinstance(value, int | float):
-        return duration(value) if value == value else "not known"
+        return duration(float(value)) if value == value else "not known"
     if isinstance(value, float):
         return number(value)
     inside = parsed(value) if str(value).startswith("{") else None

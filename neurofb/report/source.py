@@ -29,9 +29,9 @@ def open_result(path: Path) -> xr.DataTree | xr.Dataset:
 
     Examples
     --------
-    >>> open_result(Path("nowhere.zarr"))
+    >>> open_result(Path("no_result.zarr"))
     Traceback (most recent call last):
-    ValueError: path='nowhere.zarr' does not exist
+    ValueError: path='no_result.zarr' does not exist
     """
     if path.is_dir() and path.suffix != ".zarr":
         found = [path / name for name in _INSIDE if (path / name).exists()]

@@ -140,6 +140,7 @@ def test_a_scan_that_has_only_begun(scan: xr.Dataset) -> None:
     assert "No cell failed." in page
 
 
+@pytest.mark.slow
 def test_a_real_scan(tmp_path: Path) -> None:
     from neurofb.scan import Scan, run_scan
 
