@@ -131,6 +131,9 @@ def _add_scan(scan: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--dask", metavar="ADDRESS", help="a dask scheduler (or its file), or `local`")
     how.add_argument("--threads", type=int, default=1, help="threads of each cell (default: 1)")
+    how.add_argument(
+        "--stack", type=int, default=1, metavar="N", help="train up to N seeds as one network"
+    )
     how.add_argument("--time-limit", type=float, metavar="S", help="seconds for each cell")
     how.add_argument("--memory-limit", type=float, metavar="GIB", help="memory of a cell's process")
     how.add_argument("--fail-fast", action="store_true", help="stop at the first failure")

@@ -12,9 +12,10 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
 import torch
@@ -32,7 +33,8 @@ from neurofb.workers import kept_images
 
 OUTCOME, FAILURE = "outcome.npz", "failure.txt"
 
-_one_at_a_time = threading.Lock()
+#: Held while a cell is computed: threads of one process share torch's random state.
+one_at_a_time = threading.Lock()
 
 
 def compute_cell(folder: str, job: str, options: str) -> None:
@@ -69,30 +71,86 @@ def compute_cell(folder: str, job: str, options: str) -> None:
             f"{folder} is not there on {socket.gethostname()}: workers must see the files of the "
             "machine that started the scan"
         )
-    with _one_at_a_time, filelock.FileLock(here / "lock"):
-        if (here / OUTCOME).exists() or (here / FAILURE).exists():
+    with one_at_a_time, filelock.FileLock(here / "lock"):
+        if answered(here):
             return
         note_start(here)
         settings = json.loads(options)
-        began = time.perf_counter()
+        attempt(here, lambda: _compute(here, json.loads(job), settings.get("cache")), settings)
 
-        def give_up(text: str) -> None:
-            write_text(here / FAILURE, f"{time.perf_counter() - began:.3f}\n{text}")
 
-        try:
-            with (
-                threads(settings.get("threads", 1)),
-                time_limit(settings.get("time_limit"), give_up),
-                memory_limit(settings.get("memory_limit")),
-            ):
-                answer = variables_of(_compute(here, json.loads(job), settings.get("cache")))
-        except (Exception, SystemExit):  # whatever a cell raises is the cell's failure
-            text = traceback.format_exc()
-            _empty(here)  # what it has written may be what fills the disk
-            when_there_is_room(lambda: give_up(text))
-            return
-        seconds = time.perf_counter() - began
-        when_there_is_room(lambda: save_outcome(here / OUTCOME, answer, seconds))
+def answered(folder: Path) -> bool:
+    """Tell whether a cell's outcome or failure lies in its folder.
+
+    Examples
+    --------
+    >>> answered(Path("no/such/folder"))
+    False
+    """
+    return (folder / OUTCOME).exists() or (folder / FAILURE).exists()
+
+
+def attempt(
+    folder: Path, compute: Callable[[], xr.Dataset], settings: Mapping[str, Any], spent: float = 0.0
+) -> None:
+    """Compute a cell's Dataset within its limits, and leave it, or why there is none.
+
+    Parameters
+    ----------
+    folder
+        The cell's.
+    compute
+        What is done.
+    settings
+        The options of `compute_cell`.
+    spent
+        Seconds that the cell has taken before.
+
+    Raises
+    ------
+    OSError
+        If the answer cannot be written.
+
+    Examples
+    --------
+    >>> attempt(Path("out/cell"), lambda: xr.Dataset({"a": 1.0}), {})  # doctest: +SKIP
+    """
+    began = time.perf_counter() - spent
+
+    def give_up(text: str) -> None:
+        write_text(folder / FAILURE, f"{time.perf_counter() - began:.3f}\n{text}")
+
+    try:
+        with limits(settings, give_up):
+            answer = variables_of(compute())
+    except (Exception, SystemExit):  # whatever a cell raises is the cell's failure
+        text = traceback.format_exc()
+        _empty(folder)  # what it has written may be what fills the disk
+        when_there_is_room(lambda: give_up(text))
+        return
+    seconds = time.perf_counter() - began
+    when_there_is_room(lambda: save_outcome(folder / OUTCOME, answer, seconds))
+
+
+@contextmanager
+def limits(
+    settings: Mapping[str, Any], last_words: Callable[[str], None], num_cells: int = 1
+) -> Iterator[None]:
+    """Keep threads, time and memory of one cell, or of several that are computed together.
+
+    Examples
+    --------
+    >>> with limits({"time_limit": 60.0}, print):
+    ...     1 + 1
+    2
+    """
+    seconds = settings.get("time_limit")
+    with (
+        threads(settings.get("threads", 1)),
+        time_limit(None if seconds is None else seconds * num_cells, last_words),
+        memory_limit(settings.get("memory_limit")),
+    ):
+        yield
 
 
 def write_text(path: Path, text: str) -> None:
@@ -139,7 +197,7 @@ def _empty(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _compute(folder: Path, job: dict, cache: str | None) -> xr.Dataset:
+def _compute(folder: Path, job: dict, cache: str | None) -> Any:
     if "recipe" in job:
         return load_recipe(job["recipe"])(**job["arguments"])
     config: RunConfig = from_json(json.dumps(job["config"]))

@@ -115,6 +115,7 @@ def _run(scan: Scan | None, store: Path, options: argparse.Namespace) -> int:
             time_limit=options.time_limit,
             memory_limit=options.memory_limit,
             threads=options.threads,
+            stack=options.stack,
             keep=options.keep,
             cache=default_cache(),
         )

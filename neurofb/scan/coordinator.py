@@ -19,6 +19,7 @@ from neurofb.scan.deaths import Deaths, is_death
 from neurofb.scan.handover import load_outcome
 from neurofb.scan.journal import Journal
 from neurofb.scan.space import when_there_is_room
+from neurofb.scan.stack import compute_stack
 from neurofb.scan.starts import STARTS
 from neurofb.scan.store import DONE, Store
 from neurofb.workers import Bar
@@ -103,17 +104,25 @@ class Coordinator:
                 left.append(name)
         return left
 
-    def complete(self, names: Mapping[str, str], executor: Executor, at_a_time: int | None) -> None:
+    def complete(
+        self,
+        batches: Sequence[tuple[str, ...]],
+        why: Mapping[str, str],
+        executor: Executor,
+        at_a_time: int | None,
+    ) -> None:
         """Compute cells, and write each as it ends.
 
         Parameters
         ----------
-        names
+        batches
+            Cells, those together that are computed as a stack (`neurofb.scan.stack`).
+        why
             Cell → why it runs.
         executor
             Any executor; its workers see the same files.
         at_a_time
-            How many cells are handed over before one is back; None hands over all.
+            How many batches are handed over before one is back; None hands over all.
 
         Raises
         ------
@@ -122,38 +131,45 @@ class Coordinator:
         OSError
             If the store cannot be written (a full disk).
         """
-        waiting, running = deque(names), dict[Future[None], str]()
+        waiting, running = deque(batches), dict[Future[None], tuple[str, ...]]()
         ended: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
         try:
             while waiting or running:
                 while waiting and (at_a_time is None or len(running) < at_a_time):
-                    name = waiting.popleft()
-                    why = "its worker died" if self.deaths.of(name) else names[name]
-                    self.journal.add("start", name, why)
-                    future = self._submit(executor, name)
-                    running[future] = name
+                    names = waiting.popleft()
+                    for name in names:
+                        died = self.deaths.of(name)
+                        self.journal.add("start", name, "its worker died" if died else why[name])
+                    future = self._submit(executor, names)
+                    running[future] = names
                     future.add_done_callback(ended.put)
                 try:
                     future = ended.get(timeout=5)
                 except queue.Empty:
                     self.bar.tick()
                     continue
-                name, error = running.pop(future), _error(future)
+                names, error = running.pop(future), _error(future)
                 del future  # before the cell's folder goes: dask computes lost answers again
-                if not self._conclude(name, error):
-                    waiting.append(name)
-                self._check(len(waiting) + len(running))
+                for name in names:
+                    if not self._conclude(name, error):
+                        waiting.append((name,))  # if a stack broke, each goes its own way
+                self._check(sum(map(len, (*waiting, *running.values()))))
         finally:
             for future in running:
                 future.cancel()
 
-    def _submit(self, executor: Executor, name: str) -> Future[None]:
-        folder = (self.folder / name).resolve()  # a worker may have another working folder
-        folder.mkdir(parents=True, exist_ok=True)
+    def _submit(self, executor: Executor, names: tuple[str, ...]) -> Future[None]:
+        # a worker may have another working folder
+        folders = [str((self.folder / name).resolve()) for name in names]
+        for folder in folders:
+            Path(folder).mkdir(parents=True, exist_ok=True)
         # no two submissions are alike, or dask would give the answer of the one before
         options = json.dumps(json.loads(self.options) | {"submission": uuid.uuid4().hex})
         try:
-            return executor.submit(compute_cell, str(folder), self.jobs(name), options)
+            jobs = [self.jobs(name) for name in names]
+            if len(names) > 1:
+                return executor.submit(compute_stack, folders, jobs, options)
+            return executor.submit(compute_cell, folders[0], jobs[0], options)
         except (BrokenExecutor, RuntimeError) as error:
             raise ScanStoppedError(
                 f"the executor takes no more cells ({type(error).__name__}: {error}); "

@@ -114,6 +114,10 @@ class Store:
         found = {name: int(status[place]) for name, (_, place) in self._cells.items()}
         return {name: state for name, state in found.items() if state != ABSENT}
 
+    def cells(self) -> dict[str, dict[str, Label]]:
+        """Return the labels of every place of the grid, by the cell's name."""
+        return {name: labels for name, (labels, _) in self._cells.items()}
+
     def settings(self) -> dict[str, Tree]:
         """Return the settings of every cell that was asked for, by name."""
         texts = np.asarray(self._arrays["settings"])
