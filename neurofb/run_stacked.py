@@ -109,8 +109,7 @@ def can_stack(config: RunConfig) -> str:
 
     Examples
     --------
-    >>> from neurofb.networks import MLPConfig
-    >>> can_stack(RunConfig(name="test", network=MLPConfig(hidden=(8,))))
+    >>> can_stack(RunConfig(name="test"))
     ''
     >>> from neurofb.config import Measurement
     >>> can_stack(RunConfig(name="test", measurement=Measurement(alignment_images=8)))
