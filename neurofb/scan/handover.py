@@ -118,7 +118,7 @@ def load_outcome(path: Path) -> tuple[Variables, float]:
     ValueError: ...
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             layout = json.loads(str(file["layout"]))
             variables = {
                 str(name): (tuple(dims), _from_file(file[f"_{i}"]), dict(attributes))
