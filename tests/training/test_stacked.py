@@ -325,7 +325,11 @@ def refused() -> dict[str, tuple[nn.Module, dict[str, Any], str]]:
     return {
         "snapshots": (plain, {"snapshot_steps": (0,)}, r"snapshot_steps=\(0,\)"),
         "Muon": (plain, {"optimiser": Optimiser(name="Muon")}, "optimiser.name='Muon'"),
-        "Adafactor": (plain, {"optimiser": Optimiser(name="Adafactor")}, "optimiser.name='Adafactor'"),
+        "Adafactor": (
+            plain,
+            {"optimiser": Optimiser(name="Adafactor")},
+            "optimiser.name='Adafactor'",
+        ),
         "direct": (direct, {}, r"layer 'hidden_2': the rule direct .* takes a direct route"),
         "SVD": (refreshed, {}, r"layer 'hidden_2': the rule low_rank r=2 \[svd_refresh\]"),
         "own draws": (Fused(), {}, "Fused does not run inside torch.func.vmap: .*random"),
