@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-PACKAGES = ["data", "feedback", "measures", "networks", "plot", "scan", "training"]
+PACKAGES = ["data", "feedback", "measures", "networks", "plot", "report", "scan", "training"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -188,9 +188,13 @@ def publish(path: Path) -> None:
 
     Examples
     --------
-    >>> publish(Path("nowhere.zarr"))
-    Traceback (most recent call last):
-    FileNotFoundError: ...
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     group = zarr.open_group(folder, mode="w", zarr_format=3)
+    ...     add_coordinate(group, "seed", "seed", [3, 4])
+    ...     publish(Path(folder))
+    ...     "consolidated_metadata" in (Path(folder) / "zarr.json").read_text()
+    True
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
@@ -202,9 +206,15 @@ def repair(path: Path, group: zarr.Group) -> None:
 
     Examples
     --------
-    >>> repair(Path("nowhere.zarr"), zarr.open_group({}, mode="w"))
-    Traceback (most recent call last):
-    FileNotFoundError: ...
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     group = zarr.open_group(folder, mode="w", zarr_format=3)
+    ...     add_coordinate(group, "seed", "seed", [3, 4])
+    ...     publish(Path(folder))
+    ...     group["seed"].resize((5,))
+    ...     repair(Path(folder), group)
+    ...     group["seed"].shape
+    (2,)
     """
     root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
     seen = (root.get("consolidated_metadata") or {}).get("metadata")

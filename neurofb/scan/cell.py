@@ -158,9 +158,11 @@ def write_text(path: Path, text: str) -> None:
 
     Examples
     --------
-    >>> write_text(Path("no/such/folder/failure.txt"), "why")
-    Traceback (most recent call last):
-    FileNotFoundError: ...
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "failure.txt", "why")
+    ...     (Path(folder) / "failure.txt").read_text()
+    'why'
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:

@@ -85,9 +85,11 @@ def save_outcome(path: Path, variables: Variables, seconds: float) -> None:
 
     Examples
     --------
-    >>> save_outcome(Path("no/such/folder/outcome.npz"), {}, 1.0)
-    Traceback (most recent call last):
-    FileNotFoundError: ...
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_outcome(Path(folder) / "outcome.npz", {}, 1.5)
+    ...     load_outcome(Path(folder) / "outcome.npz")
+    ({}, 1.5)
     """
     layout = {name: [dims, attributes] for name, (dims, _, attributes) in variables.items()}
     content = {f"_{i}": _to_file(v[1]) for i, v in enumerate(variables.values())}
@@ -113,9 +115,9 @@ def load_outcome(path: Path) -> tuple[Variables, float]:
 
     Examples
     --------
-    >>> load_outcome(Path("no/such/folder/outcome.npz"))
+    >>> load_outcome(Path("no/such/folder/outcome.npz"))  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
-    ValueError: ...
+    ValueError: no/such/folder/outcome.npz is not readable
     """
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

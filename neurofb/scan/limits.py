@@ -24,7 +24,7 @@ def time_limit(seconds: float | None, last_words: Callable[[str], None]) -> Iter
 
     Examples
     --------
-    >>> with time_limit(60, print):
+    >>> with time_limit(60.0, print):
     ...     1 + 1
     2
     """
