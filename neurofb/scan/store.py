@@ -57,6 +57,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         try:
+            (self.path / "zarr.json").read_bytes()  # zarr would make a folder where there is none
             self.group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
             self.scan: dict[str, Any] = json.loads(str(self.group.attrs["neurofb_scan"]))
             self.dims = tuple(str(dim) for dim in self.scan["dims"])
