@@ -9,14 +9,14 @@ stepwise ranks up to it. The repository's study, results/symmetry_surface.nc, is
         --over seed=0:5 --analyse analyses/receptive_fields.py --workers 2 \
         --where "rank == bottleneck or route == 'direct' or route != 'exact' and rank < bottleneck"
 
-Settings were tried on seeds 100 and 101, before any seed of the study ran, for their cost (12 to 20 s
-of one slow core), accuracy and the share of units that leave their start. The choice was not blind:
-symmetry was printed beside these. It matters: for bottleneck 32, stepwise rank 1, seed 100, symmetry
-was 0.12 and 0.27 with two settings of a cortex of 32 channels (accuracy 0.77 and 0.87), 0.86 and 0.94
-with two of 16; the last one was taken. Against the defaults of `RunConfig`: a cortex of 16 channels
-instead of 32, batches of 16 instead of 32 (as many updates in half the time; with 800 updates of 32 no
-unit of ``retina_1`` leaves its start under backpropagation), 8000 images instead of 20 000, 16
-probes instead of 48, no fits.
+Settings were tried on seeds 100 and 101, before any seed of the study ran, for their cost (12 to
+20 s of one slow core), accuracy and the share of units that leave their start. The choice was not
+blind: symmetry was printed beside these. It matters: for bottleneck 32, stepwise rank 1, seed 100,
+symmetry was 0.12 and 0.27 with two settings of a cortex of 32 channels (accuracy 0.77 and 0.87),
+0.86 and 0.94 with two of 16; the last one was taken. Against the defaults of `RunConfig`: a cortex
+of 16 channels instead of 32, batches of 16 instead of 32 (as many updates in half the time; with
+800 updates of 32 no unit of ``retina_1`` leaves its start under backpropagation), 8000 images
+instead of 20 000, 16 probes instead of 48, no fits.
 """
 
 from neurofb.config import Measurement, RunConfig
