@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from neurofb.plot.rank import symmetry_against_rank
     from neurofb.plot.rules import accuracy_against_rank, compute_against_accuracy, rule_table
     from neurofb.plot.save import save_figure
-    from neurofb.plot.scan import scan_curves, scan_measure, scan_status
+    from neurofb.plot.scan import scan_curves, scan_measure
+    from neurofb.plot.scan_map import scan_status
     from neurofb.plot.surface import symmetry_surface
     from neurofb.plot.tuning import orientation_tuning
 
@@ -54,7 +55,7 @@ _HOME = {
     "save_figure": "save",
     "scan_curves": "scan",
     "scan_measure": "scan",
-    "scan_status": "scan",
+    "scan_status": "scan_map",
     "symmetry_against_rank": "rank",
     "symmetry_surface": "surface",
 }

@@ -1,4 +1,4 @@
-"""A scan at a glance: which cells are done, and each measure and curve against the scan's axes.
+"""The measures and curves of a scan against its axes.
 
 The dims of a scan are any names; ``seed`` is the one whose values are repeats. The first axis of
 numbers lies on x, the next axis gets the colours, and what is left becomes panels.
@@ -13,21 +13,13 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
+from neurofb.plot.scan_map import plain_text, value_text
 from neurofb.plot.study import require
 from neurofb.plot.style import NOISE_COLOUR, UNTRAINED_COLOUR, axis_label, context, tidy
 
-#: status -> (word, colour), as stored: -1, 0, 1, 2
-STATUS = {
-    -1: ("absent", "#ffffff"),
-    0: ("pending", "#d5d9de"),
-    1: ("done", "#3b82b8"),
-    2: ("failed", "#d55e00"),
-}
 #: panels of one figure; more are left out, and the figure says so
 MOST_PANELS = 12
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c564b")
@@ -45,71 +37,6 @@ class _Layout:
     colour: str
     panels: list[dict[str, int]]
     num_left_out: int = 0
-
-
-def scan_status(dataset: xr.Dataset) -> Figure:
-    """Draw the status of every cell of a scan as a map; failed cells carry a cross.
-
-    The last dims run along the columns, the others down the rows; a map with many cells has no
-    room for crosses.
-
-    Parameters
-    ----------
-    dataset
-        A scan with `status` (-1 absent, 0 pending, 1 done, 2 failed) over the scan's dims.
-
-    Raises
-    ------
-    ValueError
-        If there is no `status`, or it has no dim.
-
-    Examples
-    --------
-    >>> status = xr.DataArray([[1, 2], [0, 1]], dims=("rank", "seed"))
-    >>> scan = xr.Dataset({"status": status}, {"rank": [1, 4], "seed": [0, 1]})
-    >>> [text.get_text() for text in scan_status(scan).legends[0].get_texts()]
-    ['pending (1)', 'done (2)', 'failed (1)']
-    """
-    require(dataset, "status", dims=())
-    status = dataset["status"]
-    single = [dim for dim in status.dims if status.sizes[dim] == 1]
-    status = status.squeeze(single[: status.ndim - 1], drop=True)
-    if not status.ndim or not status.size:
-        raise ValueError(f"dataset has a status without cells, of shape {status.shape}")
-    rows, columns = _split(status)
-    codes = np.nan_to_num(np.asarray(status.transpose(*rows, *columns).values, dtype=float))
-    table = codes.astype(int).reshape(_count(status, rows), -1)
-    tall, wide = table.shape
-    with context():
-        edge = float(np.clip(6.8 / wide, 0.02, 0.3))  # inch
-        height = float(np.clip(min(edge, 0.24) * tall, 0.3, 7.0))
-        has_room = min(edge, height / tall) > 0.1
-        figure = Figure(figsize=(max(edge * wide + 2.4, 4.2), height + 1.2), layout="constrained")
-        axes = figure.subplots()
-        colours = ListedColormap([colour for _, colour in STATUS.values()])
-        axes.pcolormesh(
-            np.arange(wide + 1) - 0.5, np.arange(tall + 1) - 0.5, table, cmap=colours,
-            vmin=-1.5, vmax=2.5, edgecolors="white" if has_room else "none", linewidth=0.8,
-        )  # fmt: skip
-        y, x = np.nonzero(table == 2)
-        if has_room:
-            axes.plot(x, y, "x", color="white", markersize=30 * edge, markeredgewidth=1.4)
-        axes.set(xlim=(-0.5, wide - 0.5), ylim=(tall - 0.5, -0.5), aspect="auto")
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        _label_cells(axes, status, columns, "x", edge)
-        _label_cells(axes, status, rows, "y", height / tall)
-        number = {code: int((table == code).sum()) for code in STATUS}
-        words = {code: word for code, (word, _) in STATUS.items()} | {-1: "absent: not asked for"}
-        boxes = [
-            Patch(facecolor=colour, edgecolor="#9aa0a6", label=f"{words[code]} ({number[code]})")
-            for code, (_, colour) in STATUS.items()
-            if number[code]
-        ]
-        figure.legend(handles=boxes, loc="outside lower center", ncols=2 if edge * wide < 4 else 4)
-        tidy(axes)
-        axes.tick_params(length=0)
-    return figure
 
 
 def scan_measure(dataset: xr.Dataset, name: str) -> Figure:
@@ -265,8 +192,8 @@ def _figure(values: xr.DataArray, layout: _Layout, height: float) -> tuple[Figur
     for above in grid[max(number - columns, 0) : number]:
         above.tick_params(labelbottom=True)
     for axes, panel in zip(grid, layout.panels, strict=False):
-        named = [f"{dim} {_value(values[dim].values[i])}" for dim, i in panel.items()]
-        axes.set_title(_text(textwrap.fill(", ".join(named), 44)))
+        named = [f"{dim} {value_text(values[dim].values[i])}" for dim, i in panel.items()]
+        axes.set_title(plain_text(textwrap.fill(", ".join(named), 44)))
     return figure, list(grid[:number])
 
 
@@ -279,9 +206,9 @@ def _name_axes(grid: list[Axes], x: str, y: str) -> None:
     """Name x below the lowest panels, and y left of the first ones."""
     columns = _columns(len(grid))
     for axes in grid[-columns:]:
-        axes.set_xlabel(_text(textwrap.fill(x, 80 if columns == 1 else 36)))
+        axes.set_xlabel(plain_text(textwrap.fill(x, 80 if columns == 1 else 36)))
     for axes in grid[::columns]:
-        axes.set_ylabel(_text(textwrap.fill(y, 36)))
+        axes.set_ylabel(plain_text(textwrap.fill(y, 36)))
 
 
 def _draw(
@@ -330,9 +257,9 @@ def _unevenness(values: np.ndarray) -> float:
 
 def _name_places(axes: Axes, axis: xr.DataArray, at: np.ndarray, words: bool, alone: bool) -> None:
     """Write the axis' values at their places, every so many where there are many."""
-    names = [_value(value) for value in axis.values]
+    names = [value_text(value) for value in axis.values]
     if words:
-        names = [_text(textwrap.shorten(name, 48, placeholder=" …")) for name in names]
+        names = [plain_text(textwrap.shorten(name, 48, placeholder=" …")) for name in names]
         axes.set_yticks(at, names)
         axes.set_ylim(at.max() + 0.6, at.min() - 0.6)
         axes.grid(axis="y", color="#e4e6e9", linewidth=0.6)
@@ -346,28 +273,6 @@ def _name_places(axes: Axes, axis: xr.DataArray, at: np.ndarray, words: bool, al
     axes.set_xticks(at[some], [names[i] for i in some])
 
 
-def _label_cells(axes: Axes, status: xr.DataArray, dims: list[str], side: str, step: float) -> None:
-    """Name the rows or the columns of the map of status, as many as there is space for."""
-    coordinates = [
-        status[dim].values if dim in status.coords else range(status.sizes[dim]) for dim in dims
-    ]
-    names = [" · ".join(map(_value, values)) for values in itertools.product(*coordinates)]
-    names = [_text(textwrap.shorten(name, 40, placeholder=" …")) for name in names]
-    longest = max(map(len, names))
-    needed = 0.17 if side == "y" or longest * 0.07 > step else 0.07 * longest + 0.05  # inch
-    some = slice(None, None, max(1, round(np.ceil(needed / step))))
-    title = _text(" · ".join(dims))
-    if side == "x":
-        turned = 90 if longest * 0.07 > step and longest > 3 else 0
-        axes.set_xticks(np.arange(len(names))[some], names[some], rotation=turned)
-        axes.set_xlabel(title)
-    elif dims:
-        axes.set_yticks(np.arange(len(names))[some], names[some])
-        axes.set_ylabel(title)
-    else:
-        axes.set_yticks([])
-
-
 def _colours(values: xr.DataArray, dim: str) -> list[Any]:
     """Return a colour for each value of a dim: shades for numbers, distinct ones for words."""
     if not dim:
@@ -378,17 +283,25 @@ def _colours(values: xr.DataArray, dim: str) -> list[Any]:
     return list(_COLOURS[:number])
 
 
+def _line(colour: Any, label: str) -> Line2D:
+    return Line2D([], [], color=colour, linewidth=2.2, label=label)
+
+
 def _legend(
     figure: Figure, values: xr.DataArray, layout: _Layout, colours: list[Any], nulls: list[str]
 ) -> None:
     """Explain colours, dots, lines and nulls below the figure, and say what is left out."""
     handles = []
     if layout.colour:
-        names = [_value(value) for value in values[layout.colour].values]
+        names = [value_text(value) for value in values[layout.colour].values]
         some = np.unique(np.linspace(0, len(names) - 1, min(len(names), 10)).astype(int))
         handles = [
             Line2D(
-                [], [], color=colours[i], linewidth=2.2, label=_text(f"{layout.colour} {names[i]}")
+                [],
+                [],
+                color=colours[i],
+                linewidth=2.2,
+                label=plain_text(f"{layout.colour} {names[i]}"),
             )
             for i in some
         ]
@@ -403,28 +316,3 @@ def _legend(
             handles=handles, loc="outside lower center", ncols=5 if len(handles) > 4 else 4,
             title=note or None, title_fontsize=7.5, handlelength=1.4,
         )  # fmt: skip
-
-
-def _split(status: xr.DataArray) -> tuple[list[str], list[str]]:
-    """Share the dims out to rows and columns: the last one along columns, or nearly a square."""
-    dims = [str(dim) for dim in status.dims]
-    if _count(status, dims[:-1]) <= 30:
-        return dims[:-1], dims[-1:]
-    shape = [np.log(_count(status, dims[:k]) / _count(status, dims[k:])) for k in range(len(dims))]
-    best = int(np.argmin(np.abs(shape)))
-    return dims[:best], dims[best:]
-
-
-def _count(array: xr.DataArray, dims: list[str]) -> int:
-    """Return how many combinations the values of dims have."""
-    return int(np.prod([array.sizes[dim] for dim in dims], dtype=int))
-
-
-def _value(value: Any) -> str:
-    """Write a value of an axis: numbers short, everything else as text."""
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _text(text: str) -> str:
-    """Keep a dollar in data from being read as mathematics."""
-    return text.replace("$", r"\$")

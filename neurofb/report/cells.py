@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurofb.plot.scan import STATUS
+from neurofb.plot.scan_map import STATUS
 from neurofb.report.markup import Html, folded, join, table, tag
 
 #: rows of the table of cells; of more cells the failed ones come first

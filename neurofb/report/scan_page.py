@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from neurofb.plot.scan import scan_curves, scan_measure, scan_status
+from neurofb.plot.scan import scan_curves, scan_measure
+from neurofb.plot.scan_map import scan_status
 from neurofb.report.cells import badge, cell_table, counts, failures
 from neurofb.report.configuration import as_stored, axes_table, configuration, flat, varies
 from neurofb.report.inline import drawn
