@@ -105,7 +105,7 @@ def plain_text(text: str) -> str:
     Examples
     --------
     >>> plain_text("5 $")
-    '5 \\\\$'
+    '5 \\$'
     """
     return text.replace("$", r"\$")
 
