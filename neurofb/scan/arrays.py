@@ -8,6 +8,7 @@ written after it. So a kill leaves arrays that nobody sees yet, and `repair` tak
 import json
 import math
 import os
+import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -229,7 +230,12 @@ def repair(path: Path, group: zarr.Group) -> None:
 
 
 def sweep(path: Path) -> int:
-    """Remove what killed writers left beside chunks; return how many files.
+    """Remove what killed writers left: files beside chunks, folders that are no array yet.
+
+    Returns
+    -------
+    int
+        How many files and folders.
 
     Examples
     --------
@@ -244,4 +250,7 @@ def sweep(path: Path) -> int:
     ]
     for name in found:
         os.unlink(name)
-    return len(found)
+    folders = [folder for folder in path.glob("*/") if not (folder / "zarr.json").exists()]
+    for folder in folders:
+        shutil.rmtree(folder)
+    return len(found) + len(folders)
