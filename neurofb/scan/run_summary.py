@@ -26,7 +26,5 @@ def summary(run: xr.DataTree) -> xr.Dataset:
     """
     curves = ("loss", "accuracy", "validation_loss", "validation_accuracy", "step_at_epoch")
     training = run.children["training"].to_dataset(inherit=False)
-    return xr.merge(
-        [run.to_dataset(inherit=False), training[[name for name in curves if name in training]]],
-        combine_attrs="drop",
-    )
+    found = {name: training[name] for name in curves if name in training}
+    return run.to_dataset(inherit=False).assign(found).drop_attrs(deep=False)

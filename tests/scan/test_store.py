@@ -169,6 +169,7 @@ def test_a_run_and_its_summary(tmp_path):
     assert dataset["loss"].dims == ("rank", "num_steps", "step")
     assert np.isfinite(dataset["loss"].values).sum(-1).tolist() == [[2, 3]]
     assert dataset["rank"].attrs["long_name"] == "rank of the feedback"
+    assert all({"units", "long_name"} <= v.attrs.keys() for v in dataset.variables.values())
     assert 0 <= dataset["test_accuracy"].values.min() <= 1
     config = json.loads(dataset.attrs["neurofb_config"])
     assert config["training"]["num_steps"] == 2
