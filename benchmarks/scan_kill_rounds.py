@@ -88,7 +88,7 @@ def play_round(
         else:
             break
     starts = read_tally(tally)
-    again = [(name, when) for name, when, _ in starts if when > finished.get(name, np.inf)]
+    again = started_again(starts, finished)
     assert not again, f"finished cells were started again: {again}"
     counts = Counter(name for name, _, _ in starts)
     assert finished.keys() <= counts.keys(), f"{finished} have never started"
@@ -175,6 +175,13 @@ def read_tally(tally: Path) -> list[tuple[str, float, int]]:
         return []
     lines = [line.split() for line in tally.read_text(encoding="utf-8").splitlines()]
     return [(name, float(when), int(step)) for when, name, step in lines]
+
+
+def started_again(
+    starts: list[tuple[str, float, int]], finished: dict[str, float]
+) -> list[tuple[str, float]]:
+    """Return the starts of cells after they were seen to be finished; there must be none."""
+    return [(name, when) for name, when, _ in starts if when > finished.get(name, np.inf)]
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
