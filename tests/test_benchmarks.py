@@ -34,6 +34,13 @@ def test_scan_overhead(tmp_path):
     assert result["many"]["seconds"].keys() > {"open", "open_dask", "status", "resume"}
 
 
+def test_stacked_seeds(tmp_path):
+    result = run("stacked_seeds.py", tmp_path / "stacked_seeds.json")
+    for case in result["cases"]:
+        assert case["speedup"] > 0
+        assert case["timed"].keys() == {"stack", "loop"}
+
+
 def test_step_time(tmp_path):
     result = run("step_time.py", tmp_path / "step_time.json", "--no-memory")
     assert {row["network"] for row in result["timings"]} == {"mlp", "vgg", "vit", "retina"}
