@@ -113,6 +113,7 @@ def test_a_cell_that_raises_and_one_that_eats_memory_fail_and_the_others_finish(
     assert calls(tally) == dict.fromkeys(what, 1)  # dask runs no failed cell again
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_its_checkpoint_on_another_worker(executor, here):
     recipe = f"{HERE / 'cluster_recipes.py'}::training"
     scan = Scan(name="training", recipe=recipe, axes={"seed": [0]})
