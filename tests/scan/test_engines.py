@@ -71,10 +71,10 @@ def test_threads(tmp_path, rounds, serial, name):
         equal(rounds, tmp_path, name, serial, executor=executor)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow  # the quick kill rounds compare two workers to the serial scan, too
+@pytest.mark.parametrize("workers", [1, 2])
 def test_workers(tmp_path, rounds, serial, workers):
-    names = SCANS if workers == 1 else ["runs"]
-    for name in names:
+    for name in SCANS:
         equal(rounds, tmp_path, name, serial, workers=workers)
 
 
