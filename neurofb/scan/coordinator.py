@@ -92,7 +92,7 @@ class Coordinator:
         self.store, self.folder, self.jobs, self.options = store, folder, jobs, options
         self.bar, self.journal, self.keep, self.fail_fast = bar, journal, keep, fail_fast
         self.deaths = Deaths(folder)
-        self.done = 0
+        self.done, self.some_done = 0, DONE in store.states().values()
         self.failures: dict[str, str] = {}
 
     def collect(self, names: Sequence[str]) -> list[str]:
@@ -241,7 +241,7 @@ class Coordinator:
         if self.fail_fast:
             raise ScanStoppedError(f"cell {name} failed ({reason}); {left} cells were left pending")
         alike = {re.sub(r"\d+", "", text) for text in self.failures.values()}
-        if not self.done and len(self.failures) >= ALIKE and len(alike) == 1:
+        if not (self.done or self.some_done) and len(self.failures) >= ALIKE and len(alike) == 1:
             raise ScanStoppedError(
                 f"the first {len(self.failures)} cells all failed alike ({reason}); {left} cells "
                 "were left pending"
