@@ -22,6 +22,7 @@ from neurofb.scan.plan import Scan, make_plan
 from neurofb.scan.pool import WorkerPool
 from neurofb.scan.space import full_disk_explained
 from neurofb.scan.stack import batches
+from neurofb.scan.starts import STARTS
 from neurofb.scan.store import DONE, FAILED, PENDING, Store
 from neurofb.training.checkpoint import FILE_NAME as CHECKPOINT
 from neurofb.workers import Bar, num_cores
@@ -136,7 +137,7 @@ def run_scan(
             "threads": threads,
             "time_limit": time_limit,
             "memory_limit": memory_limit,
-            "cache": str(cache) if cache else None,
+            "cache": str(Path(cache).resolve()) if cache else None,
         }
         num_done = sum(state == DONE for state in states.values())
         with Bar(len(states), num_done, progress, unit="cell") as bar:
@@ -156,11 +157,10 @@ def run_scan(
             together, reasons = batches(todo, opened.cells(), jobs.text, stack)
             for name, reason in reasons.items():
                 warnings.warn(f"stack={stack}: cell {name} runs alone: {reason}", stacklevel=2)
-            at_a_time = (
-                None
-                if executor is not None
-                else max(1, num_cores() if workers is None else workers)
-            )
+            if executor is None:
+                at_a_time = max(1, num_cores() if workers is None else workers)
+            else:
+                at_a_time = getattr(executor, "at_a_time", None)
             try:
                 with _engine(executor, workers, len(together)) as engine:
                     coordinator.complete(together, why, engine, at_a_time)
@@ -244,7 +244,7 @@ def _why(folder: Path, failed: bool) -> str:
         return "failed before, retry_failed"
     if (folder / RUN / CHECKPOINT).exists():
         return "interrupted, goes on from its checkpoint"
-    return "interrupted, starts again" if folder.exists() else "new"
+    return "interrupted, starts again" if (folder / STARTS).exists() else "new"
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """submitit as the engine of a scan: every cell a job of SLURM, for cells that take hours."""
 
+import functools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,12 @@ class SubmititExecutor(Executor):
         if jobs < 1:
             raise ValueError(f"jobs={jobs} must be at least 1")
         try:
-            import submitit
+            from submitit import AutoExecutor
         except ImportError as error:
             raise ImportError("scans with submitit need: pip install 'neurofb[slurm]'") from error
-        self._queue = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        self._queue = AutoExecutor(folder=folder, cluster=cluster)
         self._queue.update_parameters(**parameters)
-        self._jobs, self._interval, self._open = jobs, interval, True
-        self._waiting: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
+        self.at_a_time, self._interval, self._open = jobs, interval, True
         self._running: dict[Future[Any], Any] = {}
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -70,34 +69,27 @@ class SubmititExecutor(Executor):
         if not self._open:
             raise RuntimeError("cannot schedule new futures after shutdown")
         future: Future[Any] = Future()
-        self._waiting.append((future, _Task(fn, kwargs), args))
+        self._running[future] = self._queue.submit(_Task(functools.partial(fn, **kwargs)), *args)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks, and wait for those there are."""
         self._open = False
-        if cancel_futures:
-            for future in [task[0] for task in self._waiting] + list(self._running):
-                future.cancel()
+        for future in list(self._running) if cancel_futures else ():
+            future.cancel()
         if wait:
             self._thread.join()
 
     def _watch(self) -> None:
-        while self._open or self._waiting or self._running:
-            while self._waiting and len(self._running) < self._jobs:
-                future, task, args = self._waiting.popleft()
-                if not future.cancelled():
-                    try:
-                        self._running[future] = self._queue.submit(task, *args)
-                    except Exception as error:  # whatever the queue has: it takes no cells now
-                        _answer(future, CancelledError(f"{type(error).__name__}: {error}"))
+        while self._open or self._running:
             for future, job in list(self._running.items()):
                 if future.cancelled():
                     job.cancel(check=False)
-                elif job.done():
-                    _answer(future, _error(job))
-                else:
+                elif not job.done():
                     continue
+                elif future.set_running_or_notify_cancel():
+                    error = _error(job)
+                    future.set_exception(error) if error else future.set_result(None)
                 del self._running[future]
             time.sleep(self._interval)
 
@@ -105,39 +97,27 @@ class SubmititExecutor(Executor):
 class _Task:
     """A function that submitit may stop at any time and start again."""
 
-    def __init__(self, fn: Callable[..., Any], kwargs: dict[str, Any]) -> None:
-        self.fn, self.kwargs = fn, kwargs
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
 
     def __call__(self, *args: Any) -> None:
-        """Call it in a thread: where submitit's signal arrives, exceptions are raised."""
-        errors: list[BaseException] = []
+        """Call it in a thread: submitit's signal raises in the main one, and is no failure."""
+        answer: Future[None] = Future()
 
         def call() -> None:
             try:
-                self.fn(*args, **self.kwargs)
-            except BaseException as error:  # raised below
-                errors.append(error)
+                answer.set_result(self.function(*args))
+            except BaseException as error:  # raised by the main thread
+                answer.set_exception(error)
 
-        thread = threading.Thread(target=call, daemon=True)
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
+        threading.Thread(target=call, daemon=True).start()
+        answer.result()
 
     def checkpoint(self, *args: Any) -> Any:
         """Say what the job is to do when it starts again: the same."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, *args)
-
-
-def _answer(future: Future[Any], error: BaseException | None) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
 
 
 def _error(job: Any) -> BaseException | None:

@@ -90,7 +90,7 @@ def test_a_queue_that_takes_no_jobs_leaves_the_cells_pending(jobs, monkeypatch):
         raise submitit.core.utils.FailedJobError("sbatch: invalid partition")
 
     monkeypatch.setattr(jobs._queue, "submit", refuse)
-    with pytest.raises(ValueError, match=r"executor was closed \(.*invalid partition"):
+    with pytest.raises(ValueError, match=r"takes no more cells \(.*invalid partition"):
         run_scan(scan_of(["a"]), "x.zarr", executor=jobs, progress=False)
 
 
