@@ -97,6 +97,8 @@ def start_worker() -> None:
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the parent, which ends the workers
     parent = parent_process()
+    if parent is not None and not parent.is_alive():  # it died while this process was importing
+        os._exit(1)
 
     def watch() -> None:
         if parent is not None:

@@ -54,8 +54,8 @@ def run_scan(
     Parameters
     ----------
     scan
-        The scan; None goes on with what the store was asked for. Longer axes than the store has
-        make it grow; only the new cells are computed.
+        The scan; None goes on with all that the store was ever asked for. Longer axes than the
+        store has make it grow; only the scan's own cells that are missing are computed.
     store
         Path of the zarr. Beside it ``<name>.cells`` holds the lock, a journal that says why each
         cell ran, and the checkpoints of unfinished cells.
@@ -119,11 +119,11 @@ def run_scan(
     if scan is None and not path.exists():
         raise ValueError(f"store={str(store)!r} does not exist")
     with full_disk_explained(path), only_writer(folder, path):
-        opened = _open(scan, path)
-        states = opened.states()
+        opened, asked = _open(scan, path)
+        states = {name: state for name, state in opened.states().items() if name in asked}
         journal = Journal(folder / "journal.txt")
         if verify:
-            damaged = opened.damaged()
+            damaged = [name for name in opened.damaged() if name in asked]
             opened.reset(damaged)
             states |= dict.fromkeys(damaged, PENDING)
             for name in damaged:
@@ -224,10 +224,11 @@ def cells_folder(store: Path) -> Path:
     return store.with_suffix(".cells")
 
 
-def _open(scan: Scan | None, path: Path) -> Store:
-    """Open the store, or make it, and let it hold the scan's cells."""
+def _open(scan: Scan | None, path: Path) -> tuple[Store, set[str]]:
+    """Open the store, or make it, and let it hold the scan's cells; return which these are."""
     if scan is None:
-        return Store(path)
+        store = Store(path)
+        return store, set(store.states())
     if path.exists():
         store = Store(path)
         plan = agreed_plan(scan, store)
@@ -235,7 +236,7 @@ def _open(scan: Scan | None, path: Path) -> Store:
         plan = make_plan(scan)
         store = Store.create(path, plan.axes, about(scan, plan), attributes(scan, plan))
     store.ask(plan.axes, plan.cells)
-    return store
+    return store, set(plan.cells)
 
 
 def _why(folder: Path, failed: bool) -> str:

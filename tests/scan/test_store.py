@@ -14,6 +14,7 @@ from neurofb.scan import Scan, open_scan, run_scan, status
 from neurofb.scan.handover import load_outcome, save_outcome, variables_of
 
 RECIPES = Path(__file__).with_name("recipes.py")
+ODD = Path(__file__).with_name("odd_recipes.py")
 LDFA = f"{Path(__file__).parents[2] / 'models' / 'retina_vvs.py'}::ldfa"
 
 
@@ -200,3 +201,18 @@ def test_no_store_is_said(tmp_path, name):
         open_scan(tmp_path / name)
     with pytest.raises(ValueError, match=r"does not exist|is no store of a scan"):
         run_scan(None, tmp_path / name, workers=0, progress=False)
+
+
+def test_a_narrower_scan_computes_its_own_cells_alone(tmp_path):
+    path = tmp_path / "waves.zarr"
+    with pytest.raises(ValueError, match="gone"):
+        run_scan(_breaking(), path, workers=0, progress=False, fail_fast=True)
+    states = open_scan(path)["status"].values.tolist()
+    assert states == [2, 0, 0]
+    with pytest.warns(UserWarning, match="1 of 1 cells failed"):
+        run_scan(_breaking(seed=[2]), path, workers=0, progress=False)
+    assert open_scan(path)["status"].values.tolist() == [2, 0, 2]
+
+
+def _breaking(seed=range(3)):
+    return Scan(name="breaks", recipe=f"{ODD}::gone", axes={"seed": seed})
