@@ -1,6 +1,7 @@
 """What a store holds: labels, units, states, and what a stranger without neurofb sees."""
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -216,3 +217,33 @@ def test_a_narrower_scan_computes_its_own_cells_alone(tmp_path):
 
 def _breaking(seed=range(3)):
     return Scan(name="breaks", recipe=f"{ODD}::gone", axes={"seed": seed})
+
+
+def test_what_the_docs_show_of_a_store(tmp_path):
+    """The printed examples of docs/scans.md, read without neurofb."""
+    scan = Scan(
+        name="Does the rank of the error matter?",
+        recipe=LDFA,
+        axes={"feedback.rank": [1, 4], "seed": range(3)},
+        settings={
+            "training.num_steps": 3,
+            "data.num_train": 64,
+            "data.num_validation": 32,
+            "data.num_test": 32,
+            "measurement.layers": [],
+        },
+    )
+    run_scan(scan, tmp_path / "ranks.zarr", workers=0, progress=False)
+    page = (Path(__file__).parents[2] / "docs" / "scans.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```pycon\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "block.txt").write_text(block, encoding="utf-8")
+    code = (
+        "import sys; sys.modules['neurofb'] = None\n"
+        "import doctest, warnings; warnings.simplefilter('error')\n"
+        "found = doctest.testfile('block.txt', False, optionflags=doctest.ELLIPSIS)\n"
+        "sys.exit(found.failed or not found.attempted)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
