@@ -203,7 +203,7 @@ def wait_until_gone(processes: list[psutil.Process]) -> float:
 
 def finished_cells(store: Path) -> set[str]:
     """Return the cells that are done in the store, or wait beside it to be taken."""
-    waiting = {path.parent.name for path in cells_folder(store).glob(f"*/{cell.OUTCOME}")}
+    waiting = {path.parent.name for path in cells_folder(store).glob(f"*/*/{cell.OUTCOME}")}
     if not store.exists():
         return waiting
     with xr.open_zarr(store, chunks=None) as dataset:

@@ -29,7 +29,7 @@ def about(scan: Scan, plan: Plan) -> Tree:
         "analyse": analysis_address(scan.analyse) if scan.analyse else "",
         "axes": {axis.dim: list(axis.names) for axis in plan.axes},
         "where": scan.where,
-        "settings": dict(scan.settings),
+        "settings": json.loads(json.dumps(dict(scan.settings))),
         "independent_seeds": scan.independent_seeds,
         "code": _digests(scan.recipe, scan.analyse),
     }
@@ -83,6 +83,12 @@ def agreed_plan(scan: Scan, store: Store) -> Plan:
         if old[name] != new[name]
     ]
     known = store.settings()
+    if not known.keys() & plan.cells.keys():  # no cell in common to compare
+        differences += [
+            f"{name}: {old[name]} → {new[name]}"
+            for name in ("settings", "independent_seeds")
+            if old[name] != new[name]
+        ]
     cells: dict[str, list[str]] = {}
     for name, (_, settings) in plan.cells.items():
         if name in known and known[name] != settings:

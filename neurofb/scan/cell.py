@@ -27,7 +27,7 @@ from neurofb.run import run
 from neurofb.scan.handover import save_outcome, variables_of
 from neurofb.scan.limits import memory_limit, time_limit
 from neurofb.scan.run_summary import summary
-from neurofb.scan.space import when_there_is_room
+from neurofb.scan.space import is_full, when_there_is_room
 from neurofb.scan.starts import RUN, note_start
 from neurofb.workers import kept_images
 
@@ -123,9 +123,10 @@ def attempt(
     try:
         with limits(settings, give_up):
             answer = variables_of(compute())
-    except (Exception, SystemExit):  # whatever a cell raises is the cell's failure
+    except (Exception, SystemExit) as error:  # whatever a cell raises is the cell's failure
         text = traceback.format_exc()
-        _empty(folder)  # what it has written may be what fills the disk
+        if is_full(error):
+            _empty(folder)  # what it has written may be what fills the disk
         when_there_is_room(lambda: give_up(text))
         return
     seconds = time.perf_counter() - began
@@ -145,6 +146,11 @@ def limits(
     2
     """
     seconds = settings.get("time_limit")
+    if seconds is not None and settings.get("coordinator") == this_process():
+        raise ValueError(
+            f"time_limit={seconds:g} needs worker processes: a cell that hangs can only be ended "
+            "with its process, and this one is the coordinator's"
+        )
     with (
         threads(settings.get("threads", 1)),
         time_limit(None if seconds is None else seconds * num_cells, last_words),
@@ -170,6 +176,17 @@ def write_text(path: Path, text: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def this_process() -> str:
+    """Return a name of this process, different on every machine of a cluster.
+
+    Examples
+    --------
+    >>> this_process() == this_process()
+    True
+    """
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @contextmanager

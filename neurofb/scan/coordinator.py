@@ -20,7 +20,7 @@ from neurofb.scan.handover import load_outcome
 from neurofb.scan.journal import Journal
 from neurofb.scan.space import when_there_is_room
 from neurofb.scan.stack import compute_stack
-from neurofb.scan.starts import STARTS
+from neurofb.scan.starts import RUN, STARTS
 from neurofb.scan.store import DONE, Store
 from neurofb.workers import Bar
 
@@ -222,13 +222,13 @@ class Coordinator:
         return False
 
     def _fail(self, name: str, text: str, seconds: float) -> None:
-        """Call a cell failed; what it had computed stays if a limit or a death ended it."""
+        """Call a cell failed; its checkpoints stay."""
         here = self.folder / name
-        if not text.startswith(("TimeoutError", "WorkerDied")):
-            self._clear(here, keep=False)  # first, for it may be what fills the disk
-        self.store.fail(name, text, seconds)
+        when_there_is_room(lambda: self.store.fail(name, text, seconds))
         for left in (FAILURE, STARTS):
             (here / left).unlink(missing_ok=True)
+        if not (here / RUN).exists():
+            self._clear(here, keep=False)
         self.failures[name] = last_line(text)
         self.journal.add("failed", name, last_line(text))
         self.bar.done(self._about(name))

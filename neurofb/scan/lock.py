@@ -39,7 +39,7 @@ def only_writer(folder: Path, store: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / "lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # somebody may be asking for a moment who holds it
     except filelock.Timeout:
         raise ValueError(
             f"store={str(store)!r} is being written by another scan ({writer(folder)}); wait for "

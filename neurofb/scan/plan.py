@@ -118,7 +118,7 @@ def make_plan(scan: Scan, base: Tree | None = None) -> Plan:
         raise ValueError(f"analyse={scan.analyse!r}: {scan.recipe!r} returns a Dataset, not a run")
     if scan.analyse:
         load_recipe(analysis_address(scan.analyse))
-    parameters = set(signature.parameters)
+    parameters = tuple(signature.parameters)
     recipes: dict[str, RunConfig] = {}
     cells: dict[str, tuple[Cell, Tree]] = {}
     for cell in cells_of(axes, scan.where):
@@ -149,7 +149,9 @@ def make_plan(scan: Scan, base: Tree | None = None) -> Plan:
                     f"recipe {scan.recipe!r} has the arguments {', '.join(tree)}, but had "
                     f"{', '.join(base)} when the store was made"
                 )
-            if scan.independent_seeds and "seed" in parameters:
+            if scan.independent_seeds and "seed" not in parameters:
+                raise ValueError(f"independent_seeds: {scan.recipe!r} has no argument 'seed'")
+            if scan.independent_seeds:
                 tree["seed"] = independent_seed(cell.labels, int(tree.get("seed", 0)))
         base = tree if base is None else base
         cells[cell.name] = cell, subtract(tree, base)
@@ -213,7 +215,16 @@ def _with_defaults(signature: inspect.Signature, arguments: Tree) -> Tree:
     bound = signature.bind(**arguments)
     bound.apply_defaults()
     plain = (str, int, float, bool, list, dict, type(None))
-    return {name: value for name, value in bound.arguments.items() if isinstance(value, plain)}
+    found = {name: value for name, value in bound.arguments.items() if isinstance(value, plain)}
+    for name, value in arguments.items():
+        try:
+            found[name] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"setting {name!r}: {value!r} is a {type(value).__name__}; allowed: text, number, "
+                "truth value, None, lists and dicts of them"
+            ) from None
+    return found
 
 
 def _alike(tree: Tree, other: Tree) -> bool:

@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import shutil
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -14,7 +15,7 @@ import xarray as xr
 
 from neurofb import labels
 from neurofb.scan.agreement import Jobs, about, agreed_plan, attributes
-from neurofb.scan.cell import FAILURE, RUN
+from neurofb.scan.cell import FAILURE, RUN, this_process
 from neurofb.scan.coordinator import Coordinator, Serial
 from neurofb.scan.journal import Journal
 from neurofb.scan.lock import only_writer
@@ -25,6 +26,7 @@ from neurofb.scan.stack import batches
 from neurofb.scan.starts import STARTS
 from neurofb.scan.store import DONE, FAILED, PENDING, Store
 from neurofb.training.checkpoint import FILE_NAME as CHECKPOINT
+from neurofb.training.checkpoint import load_checkpoint
 from neurofb.workers import Bar, num_cores
 
 
@@ -115,6 +117,7 @@ def run_scan(
     for name, value in (("threads", threads), ("stack", stack)):
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
+    path = path.resolve()  # one lock for one store, whatever links lead to it
     folder = cells_folder(path)
     if scan is None and not path.exists():
         raise ValueError(f"store={str(store)!r} does not exist")
@@ -129,8 +132,10 @@ def run_scan(
             for name in damaged:
                 journal.add("damaged", name, "its data are not as they were written")
         again = [name for name, state in states.items() if state == FAILED and retry_failed]
+        work = folder / opened.scan["id"]  # what another store of this name left is not looked at
+        work.mkdir(exist_ok=True)
         for name in again:
-            (folder / name / FAILURE).unlink(missing_ok=True)
+            _forget_failure(work / name)
         opened.reset(again)
         missing = [name for name, state in states.items() if state == PENDING] + again
         options = {
@@ -138,13 +143,14 @@ def run_scan(
             "time_limit": time_limit,
             "memory_limit": memory_limit,
             "cache": str(Path(cache).resolve()) if cache else None,
+            "coordinator": this_process(),
         }
         num_done = sum(state == DONE for state in states.values())
         with Bar(len(states), num_done, progress, unit="cell") as bar:
             jobs = Jobs(opened)
             coordinator = Coordinator(
                 opened,
-                folder,
+                work,
                 jobs.text,
                 json.dumps(options),
                 bar,
@@ -153,8 +159,9 @@ def run_scan(
                 fail_fast=fail_fast,
             )
             todo = coordinator.collect(missing)
-            why = {name: _why(folder / name, name in again) for name in todo}
-            together, reasons = batches(todo, opened.cells(), jobs.text, stack)
+            why = {name: _why(work / name, name in again) for name in todo}
+            begun = {name for name in todo if (work / name / RUN / CHECKPOINT).exists()}
+            together, reasons = batches(todo, jobs.text, stack, begun)
             for name, reason in reasons.items():
                 warnings.warn(f"stack={stack}: cell {name} runs alone: {reason}", stacklevel=2)
             if executor is None:
@@ -170,6 +177,8 @@ def run_scan(
             finally:
                 if coordinator.done:
                     opened.note(_line(coordinator.done))
+                if not any(work.iterdir()):
+                    work.rmdir()
     if coordinator.failures:
         name, reason = next(iter(coordinator.failures.items()))
         warnings.warn(
@@ -232,11 +241,21 @@ def _open(scan: Scan | None, path: Path) -> tuple[Store, set[str]]:
     if path.exists():
         store = Store(path)
         plan = agreed_plan(scan, store)
+        store.ask(plan.axes, plan.cells)
     else:
         plan = make_plan(scan)
-        store = Store.create(path, plan.axes, about(scan, plan), attributes(scan, plan))
-    store.ask(plan.axes, plan.cells)
+        about_it = about(scan, plan), attributes(scan, plan)
+        store = Store.create(path, plan.axes, plan.cells, *about_it)
     return store, set(plan.cells)
+
+
+def _forget_failure(folder: Path) -> None:
+    """Let a failed cell run again, from its checkpoint if that is good."""
+    (folder / FAILURE).unlink(missing_ok=True)
+    try:
+        load_checkpoint(folder / RUN)
+    except ValueError:
+        shutil.rmtree(folder / RUN)
 
 
 def _why(folder: Path, failed: bool) -> str:

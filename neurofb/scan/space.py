@@ -39,9 +39,20 @@ def when_there_is_room(write: Callable[[], Answer], seconds: float = 5.0) -> Ans
         try:
             return write()
         except OSError as error:
-            if error.errno not in _FULL or time.monotonic() > until:
+            if not is_full(error) or time.monotonic() > until:
                 raise
         time.sleep(0.2)
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error says that the disk is full.
+
+    Examples
+    --------
+    >>> is_full(OSError(errno.ENOSPC, "full")), is_full(OSError())
+    (True, False)
+    """
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 @contextmanager
@@ -63,7 +74,7 @@ def full_disk_explained(store: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         words = "no space is left for the scan; what is finished is kept: make room, then resume"
         raise OSError(error.errno, words, str(store)) from error

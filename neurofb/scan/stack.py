@@ -1,7 +1,7 @@
 """Several seeds of one cell as one stacked network: which go together, and what a worker does."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,28 +20,26 @@ from neurofb.scan.cell import (
     one_at_a_time,
     write_text,
 )
-from neurofb.scan.grid import Label
 from neurofb.scan.run_summary import summary
 from neurofb.scan.starts import note_start
 from neurofb.workers import kept_images
 
 
 def batches(
-    names: Sequence[str],
-    labels: Mapping[str, Mapping[str, Label]],
-    jobs: Callable[[str], str],
-    stack: int,
+    names: Sequence[str], jobs: Callable[[str], str], stack: int, begun: Container[str] = ()
 ) -> tuple[list[tuple[str, ...]], dict[str, str]]:
-    """Put cells that differ in the dim ``seed`` alone together.
+    """Put cells that differ in their seed alone together.
 
     Parameters
     ----------
     names
         The cells that are to run.
-    labels, jobs
-        Of each cell.
+    jobs
+        Cell → its job.
     stack
         The most cells in one batch; 1 puts none together.
+    begun
+        Cells that go on from a checkpoint, which a stack cannot.
 
     Returns
     -------
@@ -51,15 +49,19 @@ def batches(
 
     Examples
     --------
-    >>> batches(["a", "b"], {}, str, 1)
+    >>> batches(["a", "b"], str, 1)
     ([('a',), ('b',)], {})
     """
     if stack == 1:
         return [(name,) for name in names], {}
     groups: dict[str, list[str]] = {}
     for name in names:
-        others = {dim: label for dim, label in labels[name].items() if dim != "seed"}
-        groups.setdefault(json.dumps(others), []).append(name)
+        job = json.loads(jobs(name))
+        for tree in job.values():
+            if isinstance(tree, dict):
+                tree.pop("seed", None)
+        key = name if name in begun else json.dumps(job)
+        groups.setdefault(key, []).append(name)
     found: list[tuple[str, ...]] = []
     reasons = {}
     for group in groups.values():

@@ -48,7 +48,7 @@ def status(store: str | Path) -> str:
         lines.append(f"  failed: {labels}  {last_line(str(cell['failure'].values))}")
     if failed > _MOST:
         lines.append(f"  … and {failed - _MOST} more; the variable `failure` has all tracebacks")
-    running = writer(cells_folder(Path(store)))
+    running = writer(cells_folder(Path(store).resolve()))
     if running:
         lines.append(f"being written by {running}")
     elif pending or failed:

@@ -8,6 +8,7 @@ import glob
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,14 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: Path, axes: Iterable[Axis], scan: Tree, attributes: Mapping[str, Any]
+        cls,
+        path: Path,
+        axes: Iterable[Axis],
+        cells: Mapping[str, tuple[Cell, Tree]],
+        scan: Tree,
+        attributes: Mapping[str, Any],
     ) -> "Store":
-        """Make an empty store; a kill leaves none or a whole one.
+        """Make a store whose cells are pending; a kill leaves none or a whole one.
 
         Parameters
         ----------
@@ -80,6 +86,8 @@ class Store:
             Where; nothing may be there.
         axes
             The scan's axes.
+        cells
+            Cell → its labels and settings.
         scan
             What the attribute neurofb_scan says.
         attributes
@@ -92,7 +100,7 @@ class Store:
         partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
         dims = [axis.dim for axis in axes]
         names = [short_name(name) for axis in axes for name in axis.names]
-        whole = {"dims": dims, "coordinates": names, **scan}
+        whole = {"dims": dims, "coordinates": names, "id": uuid.uuid4().hex[:8], **scan}
         group = zarr.open_group(partial, mode="w", zarr_format=3)
         group.attrs.update({**attributes, "neurofb_scan": json.dumps(whole)})
         for axis in axes:
@@ -106,6 +114,7 @@ class Store:
             chunks = arrays.state_chunks(shape)
             arrays.add_array(group, name, dims, shape, chunks, dtype, about)
         arrays.publish(partial)
+        cls(partial).ask(axes, cells)
         partial.rename(path)
         return cls(path)
 
@@ -173,11 +182,14 @@ class Store:
         try:
             grown = make_room(self.group, self._arrays, self.dims, variables)
         except (ValueError, OSError):
-            arrays.repair(self.path, self.group)  # nothing half grown is ever published
+            self._shrink()
             raise
         if grown:
             self._publish()
         place = self._cells[name][1]
+        if int(np.asarray(self._arrays["checksum"][place])) != -1:  # it was written before
+            for other in set(self._data()) - set(variables):
+                self._arrays[other][place] = self._arrays[other].fill_value
         self._arrays["checksum"][place] = write_data(self._arrays, place, variables)
         self._conclude(place, DONE, seconds, "")
 
@@ -195,7 +207,7 @@ class Store:
     def damaged(self) -> list[str]:
         """Read all cells that are done; return those that are not as they were written."""
         checksums = np.asarray(self._arrays["checksum"])
-        names = [n for n, a in self._arrays.items() if n not in STATES and self._is_data(a)]
+        names = self._data()
         done = [self._cells[name] for name, state in self.states().items() if state == DONE]
         return [
             cell_name(labels)
@@ -218,6 +230,11 @@ class Store:
         self._arrays["cell_seconds"][place] = seconds
         self._arrays["status"][place] = status
 
+    def _shrink(self) -> None:
+        """Take growth back that came to nothing: nothing half grown is ever published."""
+        arrays.repair(self.path, self.group)
+        self._look()
+
     def _publish(self) -> None:
         arrays.publish(self.path)
         self._look()
@@ -231,8 +248,15 @@ class Store:
             labels = {d: t[i] for d, t, i in zip(self.dims, tables, place, strict=True)}
             self._cells[cell_name(labels)] = labels, place
 
-    def _is_data(self, array: zarr.Array) -> bool:
-        return arrays.dims_of(array)[: len(self.dims)] == self.dims
+    def _data(self) -> list[str]:
+        """Return the names of the cells' own variables."""
+        return [
+            name
+            for name, array in self._arrays.items()
+            if arrays.dims_of(array)[: len(self.dims)] == self.dims
+            and name not in STATES
+            and name not in self.coordinates
+        ]
 
 
 def _columns(axis: Axis) -> dict[str, list[Any]]:

@@ -9,3 +9,7 @@ def number(seed: int = 0):
 
 def gone(seed: int = 0) -> xr.Dataset:
     raise ValueError(f"seed {seed} is gone")
+
+
+def constant(a: float = 1.0) -> xr.Dataset:
+    return xr.Dataset({"b": a})

@@ -86,7 +86,7 @@ def test_a_kill_at_any_write(tmp_path, rounds, first, step):
             break
         points += 1
         store = folder / "a.zarr"
-        finished = {cells.name for cells in cells_folder(store).glob("*=*") if rounds_done(cells)}
+        finished = {cells.name for cells in cells_folder(store).glob("*/*=*") if rounds_done(cells)}
         if store.exists():
             _opens(store)
             finished |= rounds.finished_cells(store)
@@ -171,7 +171,8 @@ def test_a_damaged_outcome_is_computed_again(tmp_path, rounds, finished, monkeyp
         with pytest.raises(KeyboardInterrupt):
             run_scan(scan, store, workers=0, progress=False)
     assert starts(tmp_path) == ["gain=1,seed=0"]
-    damage(cells_folder(store) / "gain=1,seed=0" / "outcome.npz")
+    (outcome,) = cells_folder(store).glob("*/gain=1,seed=0/outcome.npz")
+    damage(outcome)
     run_scan(None, store, workers=0, progress=False)
     assert starts(tmp_path).count("gain=1,seed=0") == 2
     assert len(starts(tmp_path)) == 7

@@ -1,10 +1,13 @@
 """Seeds of one cell as one stacked network: the same numbers to rounding, or one by one."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from neurofb.config import to_json
+from neurofb.recipes import call_recipe
 from neurofb.scan import Scan, open_scan, run_scan
 from neurofb.scan.stack import batches
 
@@ -75,11 +78,27 @@ def test_a_stack_that_breaks_is_computed_one_by_one(tmp_path, monkeypatch):
 
 
 def test_only_seeds_go_together():
-    labels = {f"{a}{s}": {"rank": a, "seed": s} for a in (1, 2) for s in range(5)}
-    job = '{"recipe": "a.py::f", "arguments": {}}'
-    found, reasons = batches(list(labels), labels, lambda name: job, 4)
-    assert found == [(name,) for name in labels]  # functions are not stacked
+    names = [f"{a}{s}" for a in (1, 2) for s in range(5)]
+
+    def job(name):
+        return f'{{"recipe": "a.py::f", "arguments": {{"rank": {name[0]}, "seed": {name[1]}}}}}'
+
+    found, reasons = batches(names, job, 4)
+    assert found == [(name,) for name in names]  # functions are not stacked
     assert set(reasons) == {"10", "20"}
+
+
+def test_batches_of_runs():
+    base = json.loads(to_json(call_recipe(TINY)))
+
+    def job(name):
+        config = {**base, "seed": int(name[1:]), "name": name[0]}
+        return json.dumps({"config": config, "analyse": ""})
+
+    names = [f"{a}{s}" for s in range(5) for a in "xy"]
+    found, reasons = batches(names, job, 3, {"x1"})
+    assert found == [("x0", "x2", "x3"), ("x4",), ("y0", "y1", "y2"), ("y3", "y4"), ("x1",)]
+    assert reasons == {}
 
 
 def test_a_stack_of_nothing_is_refused(tmp_path):
