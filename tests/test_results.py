@@ -42,3 +42,19 @@ def test_the_readmes_table_of_rules_is_the_dataset():
             )
             checked += 1
     assert checked == study.sizes["condition"]
+
+
+def test_the_readmes_statements_on_the_surface_are_the_datasets(capsys):
+    analyse = load_recipe(f"{ROOT / 'analyses/symmetry_surface.py'}::analyse")
+    analyse(labels.load(ROOT / "results/symmetry_surface.nc"))
+    said = re.findall(
+        r"^(.*): (holds|does not hold) \((\d of \d) seeds; (.*)\)$",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (.*) \| \**(holds|does not hold)\** \| (\d of 5) \| (.*) \|$", text, re.MULTILINE
+    )
+    assert len(said) == 8
+    assert {row[1:] for row in said} <= {row[1:] for row in rows}

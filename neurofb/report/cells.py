@@ -9,6 +9,7 @@ import xarray as xr
 
 from neurofb.plot.scan_map import STATUS
 from neurofb.report.markup import Html, folded, join, table, tag
+from neurofb.scan.failures import last_line
 
 #: rows of the table of cells; of more cells the failed ones come first
 MOST_ROWS = 500
@@ -119,18 +120,6 @@ def failures(scan: xr.Dataset) -> Html:
             folded(f"Traceback of {where}", tag("pre", trace)),
         ]
     return join(parts)
-
-
-def last_line(trace: str) -> str:
-    r"""Return the line of a traceback that says what happened.
-
-    Examples
-    --------
-    >>> last_line("Traceback (most recent call last):\n  File …\nValueError: no\n")
-    'ValueError: no'
-    """
-    lines = [line.strip() for line in trace.splitlines() if line.strip()]
-    return lines[-1] if lines else "no traceback was kept"
 
 
 def _failed(scan: xr.Dataset) -> Iterator[tuple[str, str]]:

@@ -43,7 +43,7 @@ def join(parts: Iterable[object], between: str = "") -> Html:
 
 
 def tag(name: str, *children: object, **attributes: str) -> Html:
-    """Make an element; an attribute's trailing underscore is dropped.
+    """Make an element; an attribute's trailing underscore is dropped, others become hyphens.
 
     Examples
     --------
@@ -51,7 +51,8 @@ def tag(name: str, *children: object, **attributes: str) -> Html:
     '<p class="note">1 &lt; 2</p>'
     """
     inside = "".join(
-        f' {key.rstrip("_")}="{html.escape(str(value))}"' for key, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for key, value in attributes.items()
     )
     return Html(f"<{name}{inside}>{join(children)}</{name}>")
 

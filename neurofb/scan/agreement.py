@@ -3,14 +3,16 @@
 import dataclasses
 import hashlib
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 from neurofb import labels
 from neurofb.config import difference, from_json, to_json
+from neurofb.recipes import load_recipe
 from neurofb.scan.plan import Plan, Scan, Tree, add, analysis_address, make_plan
-from neurofb.scan.store import Store
+from neurofb.scan.store import DONE, Store
+
+_EMPTY = ", or delete this one: none of its cells is done"
 
 
 def about(scan: Scan, plan: Plan) -> Tree:
@@ -67,6 +69,7 @@ def agreed_plan(scan: Scan, store: Store) -> Plan:
     --------
     >>> agreed_plan(scan, Store(Path("scans/rank.zarr")))  # doctest: +SKIP
     """
+    load_recipe(scan.recipe)
     pairs = zip(scan.axes.items(), scan.grid, strict=True)
     dims = {axis.dim: item for item, axis in pairs}
     if set(dims) != set(store.dims):
@@ -78,7 +81,7 @@ def agreed_plan(scan: Scan, store: Store) -> Plan:
     plan = make_plan(scan, base=_base_of_today(store))
     old, new = store.scan, about(scan, plan)
     differences = [
-        f"{name}: {old[name]} → {new[name]}"
+        f"{name}: {old[name] or 'none'} → {new[name] or 'none'}"
         for name in ("recipe", "analyse", "kind", "axes")
         if old[name] != new[name]
     ]
@@ -103,16 +106,22 @@ def agreed_plan(scan: Scan, store: Store) -> Plan:
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise ValueError(
             f"store={str(store.path)!r} is of another scan: {'; '.join(differences[:5])}{more}; "
-            "take another store"
-        )
-    changed = [a for a, digest in new["code"].items() if old["code"].get(a, digest) != digest]
-    if changed:
-        warnings.warn(
-            f"{', '.join(changed)} changed since the store was made; cells that are done stay as "
-            "they are",
-            stacklevel=3,
+            f"take another store{'' if DONE in store.states().values() else _EMPTY}"
         )
     return plan
+
+
+def changed_code(store: Store) -> list[str]:
+    """Return the files executed by cells that are not what they were when the store was made.
+
+    Examples
+    --------
+    >>> changed_code(Store(Path("scans/rank.zarr")))  # doctest: +SKIP
+    ['analyses/receptive_fields.py']
+    """
+    code = store.scan["code"]
+    now = _digests(*code)
+    return [path for path in code if now.get(path, code[path]) != code[path]]
 
 
 class Jobs:

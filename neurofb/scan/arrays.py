@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def extend_labels(array: zarr.Array, values: Sequence[Any] | np.ndarray) -> None
     array[:] = np.concatenate([old, new.astype(old.dtype)])
 
 
-def resize_to(group: zarr.Group, sizes: Mapping[str, int], leave: Iterable[str] = ()) -> None:
+def resize_to(group: zarr.Group, sizes: Mapping[str, int]) -> None:
     """Let every array grow to the sizes of its dimensions.
 
     Examples
@@ -148,11 +148,10 @@ def resize_to(group: zarr.Group, sizes: Mapping[str, int], leave: Iterable[str] 
     >>> group["a"].shape
     (3,)
     """
-    leave = set(leave)
-    for name, array in group.arrays():
+    for _, array in group.arrays():
         dims = dims_of(array)
         shape = tuple(sizes.get(dim, n) for dim, n in zip(dims, array.shape, strict=True))
-        if name not in leave and shape != array.shape:
+        if shape != array.shape:
             array.resize(shape)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from neurofb.scan.grid import parse_axis
+from neurofb.scan.axis_text import parse_axis
+from neurofb.scan.coordinator import ScanStoppedError
 from neurofb.scan.plan import Plan, Scan, make_plan
 from neurofb.scan.scanning import run_scan
 from neurofb.scan.status_text import status
@@ -48,6 +49,11 @@ def scan_command(options: argparse.Namespace) -> int:
             print(status(store))
             return 0
         return _run(None, store, options)
+    if "::" not in options.what:
+        raise ValueError(
+            f"`neurofb scan {options.what}`: neither a recipe (path/to/file.py::function), nor "
+            "status, nor resume"
+        )
     scan = _scan_of(options)
     if options.dry_run:
         print(overview(scan, make_plan(scan)))
@@ -102,9 +108,10 @@ def _run(scan: Scan | None, store: Path, options: argparse.Namespace) -> int:
     from neurofb.data.cache import default_cache
 
     options.go_on = f"`neurofb scan resume {store}` goes on from here"
-    with _executor(options) as executor, warnings.catch_warnings(record=True) as caught:
+    with _executor(options) as executor, warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        dataset = run_scan(
+        warnings.showwarning = _say
+        failed = _completed(
             scan,
             store,
             workers=None if executor is not None else options.workers,
@@ -119,9 +126,22 @@ def _run(scan: Scan | None, store: Path, options: argparse.Namespace) -> int:
             keep=options.keep,
             cache=default_cache(),
         )
-    for warning in caught:
-        print(f"neurofb scan: {warning.message}", file=sys.stderr)
     print(status(store))
+    return failed
+
+
+def _say(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning in one line."""
+    print(f"neurofb scan: {message}", file=sys.stderr)
+
+
+def _completed(scan: Scan | None, store: Path, **how: Any) -> int:
+    """Run a scan; return 1 if it was stopped or a cell has failed."""
+    try:
+        dataset = run_scan(scan, store, **how)
+    except ScanStoppedError as error:
+        print(f"neurofb scan: {error}", file=sys.stderr)
+        return 1
     return int(np.any(dataset["status"].values == FAILED))
 
 

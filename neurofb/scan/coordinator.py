@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from pathlib import Path
-from typing import Any
 
 from neurofb.scan.cell import FAILURE, OUTCOME, compute_cell
 from neurofb.scan.deaths import Deaths, is_death
+from neurofb.scan.failures import last_line
 from neurofb.scan.handover import load_outcome
 from neurofb.scan.journal import Journal
 from neurofb.scan.space import when_there_is_room
@@ -35,25 +35,6 @@ _TRASH = "trash-"
 
 class ScanStoppedError(ValueError):
     """A scan was stopped before all cells were done; what is finished is in the store."""
-
-
-class Serial(Executor):
-    """An executor that does everything at once, in this process.
-
-    Examples
-    --------
-    >>> Serial().submit(abs, -1).result()
-    1
-    """
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call the function and return its future, which is finished."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # a future holds whatever its function raises
-            future.set_exception(error)
-        return future
 
 
 class Coordinator:
@@ -94,6 +75,7 @@ class Coordinator:
         self.deaths = Deaths(folder)
         self.done, self.some_done = 0, DONE in store.states().values()
         self.failures: dict[str, str] = {}
+        self.stillborn = 0
 
     def collect(self, names: Sequence[str]) -> list[str]:
         """Take what an earlier sitting's workers have left; return the cells that are to run."""
@@ -187,6 +169,7 @@ class Coordinator:
             raise ScanStoppedError(f"the executor was closed{about}; the cells it had are pending")
         if error is None or is_death(error):
             self.journal.add("died", name, str(error or "it left no answer"))
+            self._check_begins(name)
             if self.deaths.again(name, error):
                 return False
             text = f"WorkerDied: the workers of this cell died (out of memory?): {error}"
@@ -194,6 +177,17 @@ class Coordinator:
             text = "".join(traceback.format_exception(error))
         self._fail(name, text, float("nan"))
         return True
+
+    def _check_begins(self, name: str) -> None:
+        """Stop if workers die before they begin anything."""
+        if self.done or (self.folder / name / STARTS).exists():
+            return
+        self.stillborn += 1
+        if self.stillborn >= ALIKE:
+            raise ScanStoppedError(
+                "workers die before they begin their first cell; what they print says why (a "
+                'script that calls run_scan needs `if __name__ == "__main__":` before the call)'
+            )
 
     def _take(self, name: str) -> bool:
         """Write what a worker has left in a cell's folder, if it has left anything."""
@@ -268,21 +262,6 @@ class Coordinator:
                 shutil.rmtree(here, ignore_errors=True)
             elif states.get(here.name) == DONE and (here / OUTCOME).exists():
                 self._clear(here, keep=self.keep)
-
-
-def last_line(text: str) -> str:
-    r"""Return the line of a failure's text that says what happened.
-
-    Examples
-    --------
-    >>> last_line("Traceback (most recent call last):\n  ...\nValueError: no")
-    'ValueError: no'
-    """
-    if text.startswith(("TimeoutError", "WorkerDied")):
-        return text.partition("\n")[0]
-    lines = [line for line in text.splitlines() if line.strip()]
-    starts = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Exit|Interrupt)\b", line)]
-    return (starts or lines or [""])[-1]
 
 
 def _error(future: Future[None]) -> BaseException | None:

@@ -77,7 +77,8 @@ class Axis:
     @property
     def labels(self) -> tuple[Label, ...]:
         """The label of each point."""
-        return tuple(_tidy(point[0]) for point in self.points)
+        first = (point[0] for point in self.points)
+        return tuple(str(label).lower() if isinstance(label, bool) else label for label in first)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def cell_name(labels: Mapping[str, Label]) -> str:
     >>> cell_name({"rule": "BP / wide", "seed": 0})
     'rule=BP_wide,seed=0-064128a2'
     """
-    parts = [(dim, str(_tidy(label))) for dim, label in labels.items()]
+    parts = [(dim, str(tidy(label))) for dim, label in labels.items()]
     text = ",".join(f"{dim}={label}" for dim, label in parts)
     plain = re.sub(r"[^\w.,=+-]+", "_", text, flags=re.ASCII)[:120]
     simple = all(re.fullmatch(r"[\w.+-]*", label, flags=re.ASCII) for _, label in parts)
@@ -173,40 +174,6 @@ def short_name(setting: str) -> str:
     return setting.rpartition(".")[2]
 
 
-def parse_axis(text: str) -> tuple[str | tuple[str, ...], list[Any]]:
-    """Read an axis as the command line has it.
-
-    Parameters
-    ----------
-    text
-        ``name=value,value``; ``name=0:5`` (0 to 4) or ``name=0:10:2``; ``a|b=1|2,3|4`` for settings
-        that change together.
-
-    Raises
-    ------
-    ValueError
-        If the text has another form.
-
-    Examples
-    --------
-    >>> parse_axis("seed=0:3")
-    ('seed', [0, 1, 2])
-    >>> parse_axis("network.bottleneck|feedback.rank=4|1,8|2")
-    (('network.bottleneck', 'feedback.rank'), [(4, 1), (8, 2)])
-    """
-    name, separator, values = text.partition("=")
-    if not separator or not name or not values:
-        raise ValueError(f"--over {text!r} must be NAME=VALUE,VALUE or NAME=FIRST:END")
-    bounds = re.fullmatch(r"(-?\d+):(-?\d+)(?::(-?[1-9]\d*))?", values)
-    if bounds:
-        start, stop, step = (int(bound) for bound in bounds.groups(default="1"))
-        return name, list(range(start, stop, step))
-    if "|" in name:
-        points = [tuple(_value(part) for part in point.split("|")) for point in values.split(",")]
-        return tuple(name.split("|")), points
-    return name, [_value(value) for value in values.split(",")]
-
-
 def cells_of(axes: Sequence[Axis], where: str = "") -> list[Cell]:
     """Return the cells of a grid, the last axis fastest.
 
@@ -258,36 +225,15 @@ def cells_of(axes: Sequence[Axis], where: str = "") -> list[Cell]:
     return [cells[i] for i in kept]
 
 
-def independent_seed(labels: Mapping[str, Label], seed: int) -> int:
-    """Return a seed for one cell: a function of its labels and nothing else.
-
-    It comes from `numpy.random.SeedSequence` with `seed` as the entropy and the labels (in the
-    order of the dimensions' names) as the spawn key, so neither the order nor the number of cells
-    matters, nor when they were added.
+def tidy(label: Any) -> Any:
+    """Bring a whole number to `int`: 4.0 and 4 are one label.
 
     Examples
     --------
-    >>> a = independent_seed({"rank": 1, "seed": 0}, 0)
-    >>> a == independent_seed({"seed": 0, "rank": 1}, 0), a == independent_seed({"rank": 2}, 0)
-    (True, False)
+    >>> tidy(4.0), tidy(0.5)
+    (4, 0.5)
     """
-    digest = hashlib.sha256(json.dumps(dict(sorted(labels.items()))).encode()).digest()
-    key = tuple(int(word) for word in np.frombuffer(digest, np.uint32))
-    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])
-
-
-def _tidy(label: Any) -> Any:
-    """Bring a truth value to text, and a whole number to `int`: 4.0 and 4 are one label."""
-    if isinstance(label, bool):
-        return str(label).lower()
     return int(label) if isinstance(label, float) and label.is_integer() else label
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _plain(point: Iterable[Any]) -> tuple[Any, ...]:

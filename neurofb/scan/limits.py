@@ -38,7 +38,7 @@ def time_limit(seconds: float | None, last_words: Callable[[str], None]) -> Iter
             frame = sys._current_frames().get(watched)
             where = "".join(traceback.format_stack(frame)) if frame else ""
             try:
-                last_words(f"TimeoutError: the time limit of {seconds:g} s; it was here:\n{where}")
+                last_words(f"TimeoutError: not done within {seconds:g} s (time_limit)\n{where}")
             finally:
                 os._exit(TIMED_OUT)
 

@@ -10,7 +10,8 @@ import xarray as xr
 
 from neurofb.config import RunConfig, change, to_json
 from neurofb.recipes import load_recipe
-from neurofb.scan.grid import Axes, Axis, Cell, cells_of, independent_seed, make_axes
+from neurofb.scan.grid import Axes, Axis, Cell, cells_of, make_axes
+from neurofb.scan.seeds import independent_seed
 
 #: A configuration as a tree of JSON values.
 Tree = dict[str, Any]
@@ -42,7 +43,7 @@ class Scan:
     independent_seeds
         False: cells of one seed start alike (paired, so differences between conditions are taken
         seed by seed), and a cell is the run that `neurofb run --seed` makes. True: each cell draws
-        its own seed from its labels (`neurofb.scan.grid.independent_seed`).
+        its own seed from its labels (`neurofb.scan.seeds.independent_seed`).
 
     Examples
     --------
@@ -111,6 +112,11 @@ def make_plan(scan: Scan, base: Tree | None = None) -> Plan:
     {'rank=1': (Cell(labels={'rank': 1}, settings={'feedback.rank': 1}), {'feedback.rank': 1})}
     """
     axes = scan.grid
+    if not isinstance(scan.recipe, str):
+        raise ValueError(f"recipe={scan.recipe!r} must be a text, path/to/file.py::function")
+    twice = [name for axis in axes for name in axis.names if name in scan.settings]
+    if twice:
+        raise ValueError(f"setting {twice[0]!r} is an axis; it cannot be the same for all cells")
     recipe = load_recipe(scan.recipe)
     signature = inspect.signature(recipe)
     is_run = not _returns_dataset(signature)

@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import multiprocessing
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -14,13 +15,15 @@ from pathlib import Path
 import xarray as xr
 
 from neurofb import labels
-from neurofb.scan.agreement import Jobs, about, agreed_plan, attributes
+from neurofb.scan.agreement import Jobs, about, agreed_plan, attributes, changed_code
 from neurofb.scan.cell import FAILURE, RUN, this_process
-from neurofb.scan.coordinator import Coordinator, Serial
+from neurofb.scan.coordinator import Coordinator
 from neurofb.scan.journal import Journal
 from neurofb.scan.lock import only_writer
-from neurofb.scan.plan import Scan, make_plan
+from neurofb.scan.opening import cells_folder, open_scan
+from neurofb.scan.plan import Plan, Scan, make_plan
 from neurofb.scan.pool import WorkerPool
+from neurofb.scan.serial import Serial
 from neurofb.scan.space import full_disk_explained
 from neurofb.scan.stack import batches
 from neurofb.scan.starts import STARTS
@@ -28,6 +31,11 @@ from neurofb.scan.store import DONE, FAILED, PENDING, Store
 from neurofb.training.checkpoint import FILE_NAME as CHECKPOINT
 from neurofb.training.checkpoint import load_checkpoint
 from neurofb.workers import Bar, num_cores
+
+_NO_GUARD = (
+    'a script that calls run_scan needs `if __name__ == "__main__":` before the call: workers '
+    "import the script"
+)
 
 
 def run_scan(
@@ -121,10 +129,17 @@ def run_scan(
     folder = cells_folder(path)
     if scan is None and not path.exists():
         raise ValueError(f"store={str(store)!r} does not exist")
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(_NO_GUARD)
+    plan = None if scan is None or path.exists() else make_plan(scan)
     with full_disk_explained(path), only_writer(folder, path):
-        opened, asked = _open(scan, path)
+        opened, asked = _open(scan, plan, path)
         states = {name: state for name, state in opened.states().items() if name in asked}
         journal = Journal(folder / "journal.txt")
+        if changed := changed_code(opened):
+            text = f"{', '.join(changed)} changed since the store was made"
+            warnings.warn(f"{text}; cells that are done stay as they are", stacklevel=2)
+            journal.add("code", about=text)
         if verify:
             damaged = [name for name in opened.damaged() if name in asked]
             opened.reset(damaged)
@@ -188,52 +203,7 @@ def run_scan(
     return open_scan(path)
 
 
-def open_scan(store: str | Path) -> xr.Dataset:
-    """Open the store of a scan, finished or filling; `xarray.open_zarr` does the same.
-
-    Parameters
-    ----------
-    store
-        Path of the zarr.
-
-    Returns
-    -------
-    xr.Dataset
-        Variables over the scan's dims and their own, read when they are used; ``status`` says which
-        cells are done (1). What is not done is NaN or "".
-
-    Raises
-    ------
-    ValueError
-        If there is no store of a scan.
-
-    Examples
-    --------
-    >>> open_scan("nowhere.zarr")
-    Traceback (most recent call last):
-    ValueError: store='nowhere.zarr' is no store of a scan
-    """
-    try:
-        dataset = xr.open_zarr(store, chunks=None)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"store={str(store)!r} is no store of a scan") from error
-    if "neurofb_scan" not in dataset.attrs:
-        raise ValueError(f"store={str(store)!r} is no store of a scan")
-    return dataset
-
-
-def cells_folder(store: Path) -> Path:
-    """Return the folder beside a store in which its cells are computed.
-
-    Examples
-    --------
-    >>> cells_folder(Path("scans/rank.zarr")).as_posix()
-    'scans/rank.cells'
-    """
-    return store.with_suffix(".cells")
-
-
-def _open(scan: Scan | None, path: Path) -> tuple[Store, set[str]]:
+def _open(scan: Scan | None, plan: Plan | None, path: Path) -> tuple[Store, set[str]]:
     """Open the store, or make it, and let it hold the scan's cells; return which these are."""
     if scan is None:
         store = Store(path)
@@ -243,7 +213,7 @@ def _open(scan: Scan | None, path: Path) -> tuple[Store, set[str]]:
         plan = agreed_plan(scan, store)
         store.ask(plan.axes, plan.cells)
     else:
-        plan = make_plan(scan)
+        plan = make_plan(scan) if plan is None else plan
         about_it = about(scan, plan), attributes(scan, plan)
         store = Store.create(path, plan.axes, plan.cells, *about_it)
     return store, set(plan.cells)

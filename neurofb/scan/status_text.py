@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from neurofb.scan.coordinator import last_line
+from neurofb.scan.failures import last_line
 from neurofb.scan.lock import writer
-from neurofb.scan.scanning import cells_folder, open_scan
+from neurofb.scan.opening import cells_folder, open_scan
 from neurofb.scan.store import DONE, FAILED, PENDING
 
 _MOST = 10

@@ -102,7 +102,9 @@ class Store:
         names = [short_name(name) for axis in axes for name in axis.names]
         whole = {"dims": dims, "coordinates": names, "id": uuid.uuid4().hex[:8], **scan}
         group = zarr.open_group(partial, mode="w", zarr_format=3)
-        group.attrs.update({**attributes, "neurofb_scan": json.dumps(whole)})
+        beside = [name for name in names if name not in dims]
+        about = {"coordinates": " ".join(beside)} if beside else {}  # xarray's word for them
+        group.attrs.update({**attributes, **about, "neurofb_scan": json.dumps(whole)})
         for axis in axes:
             for name, values in _columns(axis).items():
                 arrays.add_coordinate(group, short_name(name), axis.dim, values, {"setting": name})

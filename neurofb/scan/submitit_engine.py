@@ -88,7 +88,10 @@ class SubmititExecutor(Executor):
                 elif not job.done():
                     continue
                 elif future.set_running_or_notify_cancel():
-                    error = _error(job)
+                    try:
+                        error = _error(job)
+                    except Exception as problem:  # an unreadable answer must not end the watch
+                        error = BrokenExecutor(f"job {job.job_id}: {problem}")
                     future.set_exception(error) if error else future.set_result(None)
                 del self._running[future]
             time.sleep(self._interval)

@@ -90,7 +90,10 @@ def test_a_report(tmp_path, capsys):
         (("scan", WAVE, "--over", "gain=1"), "--store PATH.zarr is needed"),
         (("scan", WAVE, "--over", "gain=1", "--over", "gain=2", "--dry-run"), "an axis already"),
         (("scan", WAVE, "--over", "gane=1", "--dry-run"), "'gane' is no argument"),
-        (("scan", "wave", "--over", "gain=1", "--dry-run"), "must be 'path/to/file.py::function'"),
+        (
+            ("scan", "wave", "--over", "gain=1", "--dry-run"),
+            "neither a recipe (path/to/file.py::function), nor status",
+        ),
         (("scan", "resume"), "`neurofb scan resume STORE` needs a store"),
         (("scan", "status", "nowhere.zarr"), "is no store of a scan"),
         (("scan", "resume", "nowhere.zarr"), "does not exist"),

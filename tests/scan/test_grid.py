@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurofb.scan.grid import (
-    cell_name,
-    cells_of,
-    independent_seed,
-    make_axes,
-    parse_axis,
-)
+from neurofb.scan.axis_text import parse_axis
+from neurofb.scan.grid import cell_name, cells_of, make_axes
+from neurofb.scan.seeds import independent_seed
 
 
 def test_the_last_axis_is_the_fastest():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from neurofb.config import change, to_json
 from neurofb.recipes import call_recipe
-from neurofb.scan.grid import independent_seed
 from neurofb.scan.plan import Scan, add, make_plan, subtract
+from neurofb.scan.seeds import independent_seed
 
 RECIPES = Path(__file__).with_name("recipes.py")
 ODD = Path(__file__).with_name("odd_recipes.py")
