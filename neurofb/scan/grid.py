@@ -63,7 +63,7 @@ class Axis:
             raise ValueError(f"axis {name!r} mixes texts and numbers: {list(self.labels)}")
         twice = [label for i, label in enumerate(self.labels) if label in self.labels[:i]]
         if twice:
-            raise ValueError(f"axis {name!r} has the value {twice[0]!r} twice")
+            raise ValueError(f"axis {name!r} has the value {tidy(twice[0])!r} twice")
         if any(isinstance(label, float) and not np.isfinite(label) for label in self.labels):
             raise ValueError(f"axis {name!r}: labels must be finite, not {list(self.labels)}")
         if any(isinstance(label, int) and abs(label) > 2**53 for label in self.labels):

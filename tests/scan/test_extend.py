@@ -109,7 +109,7 @@ def test_a_changed_configuration_is_refused_with_what_differs(tmp_path):
     words = r"training.num_steps: 24 → 20"
     with pytest.raises(ValueError, match=words):
         sit(replace(runs(hidden=[4]), settings={"num_steps": 20}), store)
-    with pytest.raises(ValueError, match=r"analyse: .*::of_run → ;"):
+    with pytest.raises(ValueError, match=r"analyse: .*::of_run → none;"):
         sit(replace(runs(hidden=[4]), analyse=""), store)
     with pytest.raises(ValueError, match=r"axes: .*'hidden'.*'seed'|is over"):
         sit(runs(), store)

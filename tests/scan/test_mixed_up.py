@@ -3,6 +3,8 @@
 import errno
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,53 @@ def test_stopped_scans_say_so(tmp_path):
     )
     with pytest.raises(ScanStoppedError, match="the first 3 cells all failed alike"):
         run(scan, tmp_path / "a.zarr")
+
+
+def test_a_script_without_a_main_guard_is_told(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from neurofb.scan import Scan, run_scan\n"
+        f"scan = Scan(name='waves', recipe={WAVE!r}, axes={{'seed': range(4)}})\n"
+        f"run_scan(scan, {str(tmp_path / 'a.zarr')!r}, workers=1, progress=False)\n"
+    )
+    answer = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert (
+        answer.stderr.strip()
+        .splitlines()[-1]
+        .startswith("neurofb.scan.coordinator.ScanStoppedError: workers die before they begin")
+    )
+    assert '`if __name__ == "__main__":`' in answer.stderr
+    assert (open_scan(tmp_path / "a.zarr")["status"] == 0).all()
+
+
+def test_changed_code_is_said_before_the_first_cell_on_resume_too(tmp_path):
+    recipe = tmp_path / "recipe.py"
+    text = RECIPES.with_name("odd_recipes.py").read_text()
+    recipe.write_text(text)
+    store = tmp_path / "a.zarr"
+    run(Scan(name="a", recipe=f"{recipe}::constant", axes={"a": [1.0]}), store)
+    recipe.write_text(f"{text}\n# another\n")
+    with pytest.warns(UserWarning, match="recipe.py changed since the store was made"):
+        run(None, store)
+    journal = (cells_folder(store) / "journal.txt").read_text()
+    assert "code: " in journal
+
+
+def test_floats_stay_floats_and_can_grow(tmp_path):
+    store = tmp_path / "a.zarr"
+    assert run(waves({"gain": [1.0, 2.0]}), store)["gain"].dtype == np.float64
+    grown = run(waves({"gain": [1, 2.5]}), store)
+    assert grown["gain"].values.tolist() == [1, 2, 2.5]
+    assert (grown["status"] == 1).all()
+
+
+def test_settings_that_change_together_are_coordinates(tmp_path):
+    found = run(waves({("seed", "gain"): [(0, 2.0), (1, 3.0)]}), tmp_path / "a.zarr")
+    assert found.coords["gain"].dims == ("seed",)
+    assert found["gain"].values.tolist() == [2, 3]
+
+
+def test_an_axis_is_no_setting_for_all(tmp_path):
+    with pytest.raises(ValueError, match="setting 'seed' is an axis"):
+        run(waves({"seed": [0]}, seed=3), tmp_path / "a.zarr")
