@@ -87,8 +87,8 @@ def ten_thousand(folder: Path, repeats: int, side: int) -> dict:
     plan = make_plan(scan)
     planned = time.perf_counter() - began
     path = folder / "many.zarr"
-    store = Store.create(path, plan.axes, about(scan, plan), attributes(scan, plan))
-    store.ask(plan.axes, plan.cells)
+    about_it = about(scan, plan), attributes(scan, plan)
+    store = Store.create(path, plan.axes, plan.cells, *about_it)
     variables = variables_of(cell())
     began = time.perf_counter()
     for name in plan.cells:

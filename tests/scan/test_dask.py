@@ -195,7 +195,7 @@ def test_a_cell_that_hangs_is_ended_with_its_worker(executor, here):
             scan_of(what, tally), "x.zarr", executor=executor, time_limit=3.0, progress=False
         )
     assert states(found) == {"a": 1, "hangs": 2, "b": 1, "c": 1}
-    assert found["failure"].values[1].startswith("TimeoutError: the time limit of 3 s")
+    assert found["failure"].values[1].startswith("TimeoutError: not done within 3 s")
     assert calls(tally)["hangs"] == 1  # the second worker finds what the first has left
 
 
