@@ -36,7 +36,8 @@ class WorkerPool(Executor):
     def __init__(self, workers: int) -> None:
         if workers < 1:
             raise ValueError(f"workers={workers} must be at least 1")
-        self.workers = workers
+        #: so many tasks are best given at a time
+        self.at_a_time = workers
         self._pools: list[ProcessPoolExecutor | None] = [None] * workers
         self._last: list[Future[Any] | None] = [None] * workers
         self._processes: list[list[BaseProcess]] = [[] for _ in range(workers)]
