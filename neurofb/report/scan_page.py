@@ -195,7 +195,7 @@ def _figures(scan: xr.Dataset, have: str, one: str) -> list[Html]:
         finite = np.unique(values[np.isfinite(values)])
         words = str(part[name].attrs.get("long_name", name))
         if finite.size == 0:
-            notes.append(f"{name} has no value yet")
+            notes.append(f"{name} has no value")
         elif finite.size == 1 and values.size > 1:
             notes.append(f"{name} is {number(finite[0])} in every cell")
         else:
@@ -228,7 +228,8 @@ def _figures(scan: xr.Dataset, have: str, one: str) -> list[Html]:
         notes += [f"{name}: {why}"] if why else []
     if scan["status"].size > _MOST_CELLS_OF_CURVES:
         notes.append(f"curves are drawn for scans of at most {_MOST_CELLS_OF_CURVES} cells")
-    note = [tag("p", "Not drawn: " + "; ".join(notes) + ".", class_="note")] if notes else []
+    said = "; ".join(dict.fromkeys(notes))  # layers may say the same
+    note = [tag("p", f"Not drawn: {said}.", class_="note")] if notes else []
     return [*figures, *note]
 
 

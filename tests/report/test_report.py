@@ -135,7 +135,7 @@ def test_a_scan_that_has_only_begun(scan: xr.Dataset) -> None:
     empty["cell_seconds"][:] = np.nan
     page = report(empty)
     assert len(images(page)) == 1
-    assert "rotational_symmetry has no value yet" in page
+    assert "rotational_symmetry has no value" in page
     assert "60 pending" in page
     assert "No cell failed." in page
 
