@@ -14,7 +14,8 @@ from neurofb.config import change
 from neurofb.measures import population_medians, shape_measures, spectrum_matched_noise
 from neurofb.recipes import load_recipe
 from neurofb.run import build, run
-from neurofb.scan.grid import cells_of, make_axes, parse_axis
+from neurofb.scan.axis_text import parse_axis
+from neurofb.scan.grid import cells_of, make_axes
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "models" / "symmetry_surface.py"
