@@ -21,11 +21,11 @@ import torch
 import xarray as xr
 from machine import ROOT, describe_machine, write_result
 
+from neurofb.pool import WorkerPool
 from neurofb.scan import Scan, open_scan, run_scan, status
 from neurofb.scan.agreement import about, attributes
 from neurofb.scan.handover import variables_of
 from neurofb.scan.plan import make_plan
-from neurofb.scan.pool import WorkerPool
 from neurofb.scan.store import Store
 
 RECIPE = f"{Path(__file__).resolve()}::cell"

@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import xarray as xr
@@ -15,7 +17,8 @@ from neurofb import labels
 from neurofb.claim import CONFIG, RESULT, discard
 from neurofb.config import RunConfig, to_json
 from neurofb.gather import side_by_side
-from neurofb.workers import Bar, finished, num_cores, one_run, open_pool
+from neurofb.pool import WorkerPool
+from neurofb.workers import Bar, finished, num_cores, one_run
 
 #: File name of a study's result in its folder.
 RESULT_NAME = "study.zarr"
@@ -147,14 +150,18 @@ def run_study(
             data.load(cache)  # made once here, so that workers only read
     failures: dict[str, str] = {}
     with (
-        open_pool(min(workers or num_cores(), max(len(waiting), 1))) as pool,
+        WorkerPool(min(workers or num_cores(), max(len(waiting), 1))) as pool,
         Bar(len(cells), len(cells) - len(waiting), progress) as bar,
     ):
-        futures = {
-            pool.submit(one_run, to_json(config), str(cell), str(cache or "")): cell
-            for cell, config in waiting.items()
-        }
-        for future in finished(futures, bar):
+        futures: dict[Future[None], Path] = {}
+
+        def start(cell: Path, config: RunConfig) -> Future[None]:
+            future = pool.submit(one_run, to_json(config), str(cell), str(cache or ""))
+            futures[future] = cell
+            return future
+
+        starts = [partial(start, cell, config) for cell, config in waiting.items()]
+        for future in finished(starts, pool.at_a_time, bar):
             error = future.exception()
             if isinstance(error, BrokenProcessPool):
                 raise ValueError(

@@ -1,44 +1,17 @@
-"""Worker processes of a study, one thread each, and the progress over runs."""
+"""What workers of studies and scans do, and the progress over runs."""
 
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-
-import torch
 
 from neurofb.config import RunConfig, from_json
 from neurofb.data import ImageSplits
 from neurofb.run import run
 from neurofb.training.progress import clock, redraws
-
-
-@contextmanager
-def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Open a pool of fresh processes; if anything goes wrong, or on Ctrl-C, they are ended.
-
-    Examples
-    --------
-    >>> with open_pool(1) as pool:  # doctest: +SKIP
-    ...     pool.submit(one_run, '{"name": "test"}', "out/test", "").result()
-    """
-    before = {process.pid for process in active_children()}
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in active_children():
-            if process.pid not in before:
-                process.terminate()
-        raise
-    pool.shutdown()
 
 
 def num_cores() -> int:
@@ -85,45 +58,24 @@ def kept_images(config: RunConfig, cache: Path | None) -> ImageSplits:
     return _kept[key]
 
 
-def start_worker() -> None:
-    """Use one thread, and end when the parent is gone (a killed parent cannot say so).
+def finished(
+    starts: Iterable[Callable[[], Future[None]]], at_a_time: int, bar: "Bar"
+) -> Iterator[Future[None]]:
+    """Start runs, so many at a time, yield them as they end, and let the bar tick while none does.
 
     Examples
     --------
-    >>> ProcessPoolExecutor(1, initializer=start_worker).shutdown()
-    """
-    torch.set_num_threads(1)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the parent, which ends the workers
-    parent = parent_process()
-    if parent is not None and not parent.is_alive():  # it died while this process was importing
-        os._exit(1)
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def finished(futures: Iterable[Future[None]], bar: "Bar") -> Iterator[Future[None]]:
-    """Yield runs as they end, and let the bar tick while none does.
-
-    Examples
-    --------
-    >>> list(finished([], Bar(0, 0, False)))
+    >>> list(finished([], 2, Bar(0, 0, False)))
     []
     """
-    waiting = set(futures)
-    while waiting:
-        try:
-            for future in as_completed(waiting, timeout=5):
-                waiting.discard(future)
-                yield future
-        except TimeoutError:
+    waiting, running = deque(starts), set[Future[None]]()
+    while waiting or running:
+        while waiting and len(running) < at_a_time:
+            running.add(waiting.popleft()())
+        done, running = wait(running, timeout=5, return_when=FIRST_COMPLETED)
+        if not done:
             bar.tick()
+        yield from done
 
 
 class Bar:

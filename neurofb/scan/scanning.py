@@ -15,6 +15,7 @@ from pathlib import Path
 import xarray as xr
 
 from neurofb import labels
+from neurofb.pool import WorkerPool
 from neurofb.scan.agreement import Jobs, about, agreed_plan, attributes, changed_code
 from neurofb.scan.cell import FAILURE, RUN, this_process
 from neurofb.scan.coordinator import Coordinator
@@ -22,7 +23,6 @@ from neurofb.scan.journal import Journal
 from neurofb.scan.lock import only_writer
 from neurofb.scan.opening import cells_folder, open_scan
 from neurofb.scan.plan import Plan, Scan, make_plan
-from neurofb.scan.pool import WorkerPool
 from neurofb.scan.serial import Serial
 from neurofb.scan.space import full_disk_explained
 from neurofb.scan.stack import batches
@@ -245,13 +245,8 @@ def _engine(executor: Executor | None, workers: int | None, num_cells: int) -> I
     elif workers == 0:
         yield Serial()
     else:
-        pool = WorkerPool(min(workers or num_cores(), max(num_cells, 1)))
-        try:
+        with WorkerPool(min(workers or num_cores(), max(num_cells, 1))) as pool:
             yield pool
-        except BaseException:
-            pool.kill()
-            raise
-        pool.shutdown()
 
 
 def _check_limits(

@@ -126,10 +126,6 @@ class Store:
         found = {name: int(status[place]) for name, (_, place) in self._cells.items()}
         return {name: state for name, state in found.items() if state != ABSENT}
 
-    def cells(self) -> dict[str, dict[str, Label]]:
-        """Return the labels of every place of the grid, by the cell's name."""
-        return {name: labels for name, (labels, _) in self._cells.items()}
-
     def settings(self) -> dict[str, Tree]:
         """Return the settings of every cell that was asked for, by name."""
         texts = np.asarray(self._arrays["settings"])
@@ -217,14 +213,14 @@ class Store:
             if read_checksum(self._arrays, names, place) != checksums[place]
         ]
 
-    def note(self, text: str, **attributes: str) -> None:
-        """Add a line to the attribute history, and set others, in one step.
+    def note(self, text: str) -> None:
+        """Add a line to the attribute history, in one step.
 
         What has grown but is not published stays so: a sitting may end in the middle of growing.
         """
         seen = zarr.open_group(self.path, mode="r+", use_consolidated=True)
         history = f"{seen.attrs.get('history', '')}\n{text}".strip()
-        seen.attrs.update({"history": history, **attributes})
+        seen.attrs.update({"history": history})
 
     def _conclude(self, place: tuple[int, ...], status: int, seconds: float, text: str) -> None:
         if str(self._arrays["failure"][place]) != text:

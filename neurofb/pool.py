@@ -1,13 +1,16 @@
 """Worker processes on this machine, one task each at a time."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from neurofb.workers import start_worker
+import torch
 
 
 class WorkerPool(Executor):
@@ -60,6 +63,10 @@ class WorkerPool(Executor):
             if pool is not None:
                 pool.shutdown(wait, cancel_futures=cancel_futures)
 
+    def __exit__(self, error: object, *_: object) -> None:
+        """Wait for the tasks; after an error or Ctrl-C end the workers at once."""
+        self.shutdown() if error is None else self.kill()
+
     def kill(self) -> None:
         """End the workers now, in the middle of their tasks."""
         self.shutdown(wait=False, cancel_futures=True)
@@ -80,3 +87,26 @@ class WorkerPool(Executor):
         new = [process for process in active_children() if process.pid not in before]
         self._processes[slot] = new or self._processes[slot]
         return future
+
+
+def start_worker() -> None:
+    """Use one thread, and end when the parent is gone (a killed parent cannot say so).
+
+    Examples
+    --------
+    >>> ProcessPoolExecutor(1, initializer=start_worker).shutdown()
+    """
+    torch.set_num_threads(1)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the parent, which ends the workers
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():  # it died while this process was importing
+        os._exit(1)
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
