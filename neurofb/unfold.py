@@ -120,6 +120,15 @@ def _column(texts: list[str]) -> list[int] | list[float] | list[str]:
 
 
 def _ordered(values: list[int] | list[float] | list[str]) -> list:
-    """Return the different values: numbers sorted, texts as they come."""
-    different = list(dict.fromkeys(values))
-    return different if isinstance(different[0], str) else sorted(different)
+    """Return the different values: numbers sorted, texts as they come.
+
+    A text that a later group of conditions brings in stands behind the one it follows there.
+    """
+    if not isinstance(values[0], str):
+        return sorted(set(values))
+    different: list = []
+    for before, value in zip([None, *values], values, strict=False):
+        if value not in different:
+            place = different.index(before) + 1 if before in different else len(different)
+            different.insert(place, value)
+    return different

@@ -121,7 +121,7 @@ def accuracy_against_rank(dataset: xr.Dataset, *, series: str = "num_classes") -
         for axes, panel in zip(grid, panels, strict=True):
             _draw_ranks(axes, panel.squeeze(others), series)
             if others:
-                title = f"{others[0].replace('_', ' ')} {panel[others[0]].values[0]}"
+                title = _named(others[0], panel[others[0]].values[0])
                 axes.set_title(title, loc="left", fontweight="bold")
         handles, texts = grid[0].get_legend_handles_labels()
         handles += [
@@ -206,7 +206,7 @@ def _draw_ranks(axes: Axes, panel: xr.Dataset, series: str) -> None:
     for line, colour in zip(lines, _LINES * len(lines), strict=False):
         values = line["test_accuracy"].transpose("rank", "seed")
         rank = values["rank"].values
-        name = f"{series.replace('_', ' ')} {line[series].item()}" if several else "mean of seeds"
+        name = _named(series, line[series].item()) if several else "mean of seeds"
         for column in values.values.T:
             axes.scatter(rank, column, color=colour, gid=name, **_DOT)
         axes.plot(rank, values.mean("seed"), color=colour, label=name, linewidth=1.8)
@@ -231,3 +231,8 @@ def _draw_ranks(axes: Axes, panel: xr.Dataset, series: str) -> None:
 def _mean(values: xr.DataArray) -> float:
     """Return the mean over whatever is finite."""
     return float(values.mean(skipna=True))
+
+
+def _named(dim: str, value: Any) -> str:
+    """Return an entry of a dim in words: 5 classes, width 64."""
+    return f"{value} classes" if dim == "num_classes" else f"{dim.replace('_', ' ')} {value}"

@@ -75,7 +75,7 @@ def test_lines_are_means_over_seeds_and_marks_stand_at_the_number_of_classes(ran
     for axes, width in zip(figure.axes, (8, 32), strict=True):
         for number in (2, 10):
             one = ranks.sel(width=width, num_classes=number)
-            name = f"num classes {number}"
+            name = f"{number} classes"
             line = next(line for line in axes.lines if line.get_label() == name)
             np.testing.assert_allclose(line.get_xdata(), [1, 4, 16])
             np.testing.assert_allclose(line.get_ydata(), one["test_accuracy"].mean("seed"))
