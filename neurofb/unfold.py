@@ -12,7 +12,10 @@ from neurofb import labels
 from neurofb.config import RunConfig, from_json
 
 #: What a label of a condition may tell.
-_DIMS = ("network", "rule", "rank", "width", "num_classes", "learning_rate")
+_DIMS = (
+    *("network", "rule", "rank", "width", "num_classes", "learning_rate"),
+    *("optimiser", "normalisation", "control"),
+)
 
 
 def unfold(dataset: xr.Dataset, pattern: str) -> xr.Dataset:
