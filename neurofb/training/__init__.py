@@ -6,9 +6,11 @@ from neurofb.training.device import resolve_device
 from neurofb.training.evaluate import Evaluation, evaluate
 from neurofb.training.loop import TrainingResult, train
 from neurofb.training.optimisers import Optimiser
+from neurofb.training.rank_schedule import RankSchedule
 from neurofb.training.schedule import Constant, Cosine, Exponential, InverseTime, Schedule
 from neurofb.training.session import NonFiniteLossError
 from neurofb.training.stacked import train_stacked, why_not_stacked
+from neurofb.training.svd_space import SVDSpaceTraining
 
 __all__ = [
     "Arithmetic",
@@ -19,6 +21,8 @@ __all__ = [
     "InverseTime",
     "NonFiniteLossError",
     "Optimiser",
+    "RankSchedule",
+    "SVDSpaceTraining",
     "Schedule",
     "TrainingConfig",
     "TrainingResult",

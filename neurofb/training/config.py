@@ -6,6 +6,7 @@ from typing import Literal
 from neurofb.data.augment import Augmentation
 from neurofb.training.optimisers import Optimiser
 from neurofb.training.schedule import Cosine, Schedule
+from neurofb.training.svd_space import SVDSpaceTraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,12 @@ class TrainingConfig:
     snapshot_steps
         Numbers of updates after which `train` calls its `snapshot` function; 0 is the untrained
         network.
+    svd_space
+        What is done to the factors of a factored network beside the optimiser's steps.
+    on_divergence
+        What happens when the loss or a weight is no longer finite: ``"raise"`` an error, or
+        ``"keep"`` the curves until then and end; the run then has no test accuracy (NaN). For
+        studies in which it is a result that a run diverges.
 
     Raises
     ------
@@ -50,6 +57,8 @@ class TrainingConfig:
     checkpoint_every: int = 250
     validate_every: int | None = None
     snapshot_steps: tuple[int, ...] = ()
+    svd_space: SVDSpaceTraining | None = None
+    on_divergence: Literal["raise", "keep"] = "raise"
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "checkpoint_every", "validate_every"):
@@ -66,6 +75,8 @@ class TrainingConfig:
             )
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision={self.precision!r} must be auto, float32 or bfloat16")
+        if self.on_divergence not in ("raise", "keep"):
+            raise ValueError(f"on_divergence={self.on_divergence!r} must be raise or keep")
         if self.channels_last not in ("auto", True, False):
             raise ValueError(f"channels_last={self.channels_last!r} must be auto, True or False")
 
