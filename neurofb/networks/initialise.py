@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn import init
 
+from neurofb.networks.normalisation import Centre
+
 #: The initialisations that `build_from_seed` knows.
-Initialisation = Literal["torch", "glorot", "he", "truncated_normal"]
+Initialisation = Literal["torch", "glorot", "he", "he_normal", "truncated_normal"]
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -34,9 +36,10 @@ def build_from_seed(
         within ±1/√(inputs of a unit). ``"glorot"``: Glorot-uniform weights, zero biases (Glorot &
         Bengio 2010; Keras' default). ``"he"``: normal kernels of variance 2 / (outputs of an input)
         and zero biases for convolutions (He et al. 2015, arXiv:1502.01852, eq. 14), torch's default
-        for linear layers, as torchvision does for ResNets. ``"truncated_normal"``: normal weights
-        of standard deviation 0.02, cut off at ±2, and zero biases (Dosovitskiy et al. 2021 and
-        timm, for transformers).
+        for linear layers, as torchvision does for ResNets. ``"he_normal"``: normal weights of
+        variance 2 / (inputs of a unit) and zero biases, for both (eq. 10 there).
+        ``"truncated_normal"``: normal weights of standard deviation 0.02, cut off at ±2, and zero
+        biases (Dosovitskiy et al. 2021 and timm, for transformers).
 
     Raises
     ------
@@ -49,8 +52,7 @@ def build_from_seed(
     >>> torch.equal(one.weight, other.weight)
     True
     """
-    if initialisation not in _DRAW:
-        raise ValueError(f"initialisation={initialisation!r} must be one of {', '.join(_DRAW)}")
+    check_initialisation(initialisation)
     with torch.device("meta"):
         network = make()
     network.to_empty(device="cpu")
@@ -59,12 +61,31 @@ def build_from_seed(
         for module in network.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 _DRAW[initialisation](module, generator)
-            elif isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm):
+            elif isinstance(module, _NORMALISATIONS):
                 module.reset_parameters()
             else:
                 for parameter in module.parameters(recurse=False):
                     init.trunc_normal_(parameter, std=0.02, generator=generator)
     return network
+
+
+def check_initialisation(initialisation: object) -> None:
+    """Refuse what is no initialisation.
+
+    Raises
+    ------
+    ValueError
+        With the value and what is allowed.
+
+    Examples
+    --------
+    >>> check_initialisation("xavier")
+    Traceback (most recent call last):
+    ValueError: initialisation='xavier' must be one of torch, glorot, he, he_normal, \
+truncated_normal
+    """
+    if initialisation not in _DRAW:
+        raise ValueError(f"initialisation={initialisation!r} must be one of {', '.join(_DRAW)}")
 
 
 def _torch(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
@@ -87,6 +108,11 @@ def _he(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
     _zero_bias(layer)
 
 
+def _he_normal(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
+    init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu", generator=generator)
+    _zero_bias(layer)
+
+
 def _truncated_normal(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
     init.trunc_normal_(layer.weight, std=0.02, generator=generator)
     _zero_bias(layer)
@@ -97,9 +123,12 @@ def _zero_bias(layer: nn.Linear | nn.Conv2d) -> None:
         init.zeros_(layer.bias)
 
 
+_NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, Centre)
+
 _DRAW: dict[str, Callable[[nn.Linear | nn.Conv2d, torch.Generator], None]] = {
     "torch": _torch,
     "glorot": _glorot,
     "he": _he,
+    "he_normal": _he_normal,
     "truncated_normal": _truncated_normal,
 }

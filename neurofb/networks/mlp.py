@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neurofb.networks.checks import check_integers, check_probability
-from neurofb.networks.initialise import build_from_seed
+from neurofb.networks.initialise import Initialisation, build_from_seed, check_initialisation
+from neurofb.networks.normalisation import Normalisation, check_normalisation, make_normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +23,11 @@ class MLPConfig:
     hidden
         Units of each hidden layer, from the input on; empty for a linear classifier.
     normalisation
-        Between a hidden layer's linear map and its rectification: over the batch, over the layer's
-        units, or none.
+        Between a hidden layer's linear map and its rectification (`make_normalisation`).
     dropout
         Probability of dropping a hidden unit, after the rectification.
+    initialisation
+        Of weights and biases (`build_from_seed`).
 
     Raises
     ------
@@ -44,26 +46,26 @@ class MLPConfig:
     in_channels: int = 3
     num_classes: int = 10
     hidden: tuple[int, ...] = (512, 512, 512)
-    normalisation: Literal["none", "batch", "layer"] = "batch"
+    normalisation: Normalisation = "batch"
     dropout: float = 0.0
+    initialisation: Initialisation = "torch"
 
     def __post_init__(self) -> None:
         check_integers(self, {"image_size": 1, "in_channels": 1, "num_classes": 2, "hidden": 1})
         check_probability("dropout", self.dropout)
-        if self.normalisation not in _NORMALISATIONS:
-            allowed = ", ".join(_NORMALISATIONS)
-            raise ValueError(f"normalisation={self.normalisation!r} must be one of {allowed}")
+        check_normalisation(self.normalisation)
+        check_initialisation(self.initialisation)
 
     def build(self, seed: int) -> "MLP":
         """Make the network with weights that follow from `seed`; global random state untouched."""
-        return build_from_seed(lambda: MLP(self), seed=seed)
+        return build_from_seed(lambda: MLP(self), seed=seed, initialisation=self.initialisation)
 
 
 class MLP(nn.Module):
     """Linear maps, each but the last followed by a normalisation, a rectification and dropout.
 
     The layers are ``hidden_1``, ``hidden_2``, …, ``readout``; the normalisation after ``hidden_1``
-    is ``norm_1``. Weights and biases start from torch's default initialisation.
+    is ``norm_1``.
 
     Made by `MLPConfig.build`, which also sets the weights from a seed.
     """
@@ -74,7 +76,7 @@ class MLP(nn.Module):
         widths = [config.in_channels * config.image_size**2, *config.hidden]
         for i, width in enumerate(config.hidden, start=1):
             self.add_module(f"hidden_{i}", nn.Linear(widths[i - 1], width))
-            self.add_module(f"norm_{i}", _NORMALISATIONS[config.normalisation](width))
+            self.add_module(f"norm_{i}", make_normalisation(config.normalisation, width, ndim=2))
         self.dropout = nn.Dropout(config.dropout)
         self.readout = nn.Linear(widths[-1], config.num_classes)
 
@@ -87,10 +89,3 @@ class MLP(nn.Module):
             a = self.get_submodule(f"norm_{i}")(self.get_submodule(f"hidden_{i}")(h))
             h = self.dropout(torch.relu(a))
         return self.readout(h)
-
-
-_NORMALISATIONS: dict[str, type[nn.Module]] = {
-    "none": nn.Identity,
-    "batch": nn.BatchNorm1d,
-    "layer": nn.LayerNorm,
-}

@@ -18,7 +18,12 @@ VIT = ViTConfig(image_size=8, in_channels=1, dim=12, depth=2, heads=3, dropout=0
     ("config", "settings", "message"),
     [
         (MLPConfig(), {"hidden": (8, 0)}, r"hidden=\(8, 0\) must hold integers >= 1"),
-        (MLPConfig(), {"normalisation": "group"}, r"'group' must be one of none, batch, layer"),
+        (
+            MLPConfig(),
+            {"normalisation": "local"},
+            r"'local' must be one of none, batch, layer, group",
+        ),
+        (MLPConfig(), {"initialisation": "he_uniform"}, r"'he_uniform' must be one of torch, glo"),
         (MLPConfig(), {"dropout": 1.0}, r"dropout=1.0 must be in \[0, 1\)"),
         (MLPConfig(), {"num_classes": 1}, r"num_classes=1 must be an integer >= 2"),
         (VGGConfig(), {"widths": ()}, r"widths=\(\) must name at least one block"),

@@ -15,6 +15,8 @@ SMALL = {
     "mlp": MLPConfig(hidden=(8, 6), dropout=0.2),
     "mlp, layer norm": MLPConfig(hidden=(8, 6), normalisation="layer"),
     "mlp, no norm": MLPConfig(hidden=(8,), normalisation="none"),
+    "mlp, group norm": MLPConfig(hidden=(8,), normalisation="group", initialisation="he_normal"),
+    "mlp, centred": MLPConfig(hidden=(8,), normalisation="centre"),
     "vgg": VGGConfig(widths=(2, 3, 4, 5), hidden=6),
     "resnet, shortcuts without parameters": ResNetConfig(depth=20),
     "resnet, shortcuts projected": ResNetConfig(depth=18),

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from neurofb.networks.initialise import build_from_seed
+from neurofb.networks.normalisation import Centre
 
 
 def linear_and_convolution(initialisation):
@@ -21,6 +22,7 @@ def linear_and_convolution(initialisation):
         ("torch", (3 * 400) ** -0.5, (3 * 500) ** -0.5),
         ("glorot", (2 / 700) ** 0.5, (2 / (25 * 100)) ** 0.5),
         ("he", (3 * 400) ** -0.5, (2 / (25 * 80)) ** 0.5),
+        ("he_normal", (2 / 400) ** 0.5, (2 / 500) ** 0.5),
         ("truncated_normal", 0.02, 0.02),
     ],
 )
@@ -54,15 +56,18 @@ def test_normalisation_starts_as_the_identity():
         def __init__(self):
             super().__init__()
             self.batch, self.layer = nn.BatchNorm2d(4), nn.LayerNorm(6)
+            self.group, self.centre = nn.GroupNorm(2, 4), Centre(4)
             self.token = nn.Parameter(torch.empty(50, 60))
 
     network = build_from_seed(Tokens, seed=0)
-    for norm in (network.batch, network.layer):
+    for norm in (network.batch, network.layer, network.group):
         assert (norm.weight == 1).all()
         assert (norm.bias == 0).all()
     assert (network.batch.running_mean == 0).all()
     assert (network.batch.running_var == 1).all()
     assert network.batch.num_batches_tracked == 0
+    assert (network.centre.bias == 0).all()
+    assert (network.centre.running_mean == 0).all()
     assert network.token.std().item() == pytest.approx(0.02, rel=0.05)
 
 
