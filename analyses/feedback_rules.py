@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from neurofb import labels, plot
 from neurofb.measures import contrast
-from neurofb.measures.accuracy import against_reference, last_value
+from neurofb.measures.accuracy import against_reference, best_rate
 from neurofb.measures.statements import statements, statements_text
 from neurofb.unfold import by_condition, configurations, unfold
 
@@ -43,21 +43,9 @@ def analyse_rates(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return for each network and rule the rate with the best validation accuracy at the end."""
     pattern = "(?P<network>[^,]+), (?P<rule>.+), rate (?P<learning_rate>.+)"
     dataset = unfold(study.to_dataset()[["validation_accuracy"]], pattern)
-    last = last_value(dataset["validation_accuracy"]).mean("seed")
-    tried = last["learning_rate"].values
-    best = last.fillna(-1).argmax("learning_rate")
-    have = last.notnull().any("learning_rate")
-    chosen = last["learning_rate"][best].drop_vars("learning_rate").where(have)
-    at_edge = have & ((best == 0) | (best == len(tried) - 1))
-    found = {
-        "last_validation_accuracy": (last, "1", "validation accuracy at the end"),
-        "chosen_rate": (chosen, "1", "learning rate with the best validation accuracy"),
-        "at_edge": (at_edge, "1", "the lowest or the highest rate tried is the best"),
-    }
-    result = xr.Dataset(
-        {k: v.assign_attrs(units=units, long_name=name) for k, (v, units, name) in found.items()},
-        attrs=dict(study.attrs),
-    )
+    result = best_rate(dataset["validation_accuracy"]).assign_attrs(study.attrs)
+    last, chosen, at_edge = (result[name] for name in result)
+    have = chosen.notnull()
     for network in last["network"].values:
         rows = last.sel(network=network).where(have.sel(network=network), drop=True)
         table = (100 * rows).to_pandas().round(2)

@@ -1,4 +1,4 @@
-"""Accuracies over seeds: the last one, differences, and the rank that is enough."""
+"""Accuracies over seeds: the last, the best rate's, differences, the rank that is enough."""
 
 import xarray as xr
 
@@ -14,6 +14,45 @@ def last_value(curve: xr.DataArray, dim: str = "epoch") -> xr.DataArray:
     """
     position = curve.notnull().cumsum(dim).argmax(dim)
     return curve.isel({dim: position}).reset_coords(drop=True)
+
+
+def best_rate(curve: xr.DataArray) -> xr.Dataset:
+    """Return the learning rate with the best accuracy at the end, of those that were tried.
+
+    Parameters
+    ----------
+    curve
+        Validation accuracy over ``learning_rate`` (sorted), ``epoch``, ``seed`` and any other dims;
+        NaN where a rate was not tried. A rate that diverged counts if it has a value.
+
+    Returns
+    -------
+    xr.Dataset
+        ``last_validation_accuracy`` (mean over seeds), ``chosen_rate`` (NaN where nothing was
+        tried) and ``at_edge``: the best rate is the lowest or the highest that was tried there.
+
+    Examples
+    --------
+    >>> tried = {"learning_rate": [0.1, 0.3, 1.0], "seed": [0], "epoch": [1.0]}
+    >>> curve = xr.DataArray([[[0.5]], [[0.7]], [[float("nan")]]], tried)
+    >>> found = best_rate(curve)
+    >>> float(found.chosen_rate), bool(found.at_edge)
+    (0.3, True)
+    """
+    last = last_value(curve).mean("seed")
+    tried, have = last.notnull(), last.notnull().any("learning_rate")
+    filled = last.fillna(-1)
+    best = filled["learning_rate"][filled.argmax("learning_rate")].drop_vars("learning_rate")
+    rates = last["learning_rate"].where(tried)
+    at_edge = have & ((best == rates.min("learning_rate")) | (best == rates.max("learning_rate")))
+    found = {
+        "last_validation_accuracy": (last, "1", "validation accuracy at the end"),
+        "chosen_rate": (best.where(have), "1", "learning rate with the best validation accuracy"),
+        "at_edge": (at_edge, "1", "the lowest or the highest rate tried is the best"),
+    }
+    return xr.Dataset(
+        {k: v.assign_attrs(units=units, long_name=name) for k, (v, units, name) in found.items()}
+    )
 
 
 def against_reference(
