@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.learning import DenseSignals, check_learning
-from neurofb.feedback.pathway import Pathway, Site, uniform
+from neurofb.feedback.pathway import Pathway, Site
 from neurofb.feedback.phase import PATHWAY_LEARNING
+from neurofb.feedback.random_start import RandomStart, check_start, draw_like
 from neurofb.feedback.seeded import SeededPathway
 from neurofb.feedback.stage import Stage
 from neurofb.feedback.weight_mirror import WeightMirror
@@ -23,8 +24,8 @@ DenseLearningRule = Fixed | KolenPollack | WeightMirror
 class Random:
     """g = B δ with B random at the start (Lillicrap et al. 2016, doi:10.1038/ncomms13276).
 
-    B is kept in the layout of W, so it is Bᵀ that is written there. It is uniform with the root
-    mean square of the layer's weight at attachment, so that the error starts as strong as under
+    B is kept in the layout of W, so it is Bᵀ that is written there. It starts with the root mean
+    square of the layer's weight at attachment, so that the error starts as strong as under
     backpropagation.
 
     Parameters
@@ -32,11 +33,14 @@ class Random:
     learning
         How B changes: `Fixed` (feedback alignment, FA), `KolenPollack` (dB = −h δᵀ, the update of
         W) or `WeightMirror` (dB = mean(x yᵀ) − λ B, from noise). All are local.
+    start
+        ``"uniform"``, ``"normal"`` or ``"orthogonal"`` (all singular values equal); see
+        `neurofb.feedback.random_start.draw_like`.
 
     Raises
     ------
     ValueError
-        If the rule is none of these (here), or the weight is zero everywhere (at attachment).
+        If rule or start is none of these (here), or the weight is zero everywhere (at attachment).
 
     Examples
     --------
@@ -46,14 +50,16 @@ class Random:
 
     rule: Literal["random"] = "random"
     learning: Annotated[DenseLearningRule, Discriminator("rule")] = Fixed()
+    start: RandomStart = "uniform"
 
     def __post_init__(self) -> None:
         check_learning(self.learning, DenseLearningRule)
+        check_start(self.start)
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a layer."""
         site.check_weight()
-        return RandomPathway(site, self.learning)
+        return RandomPathway(site, self.learning, self.start)
 
 
 class RandomPathway(SeededPathway):
@@ -61,13 +67,15 @@ class RandomPathway(SeededPathway):
 
     B: Tensor
 
-    def __init__(self, site: Site, learning: DenseLearningRule) -> None:
+    def __init__(
+        self, site: Site, learning: DenseLearningRule, start: RandomStart = "uniform"
+    ) -> None:
         super().__init__(site.name, site.seed)
         self.rule = f"random [{learning.rule}]" if learning.learns else "random (FA)"
+        self.rule += "" if start == "uniform" else f" {start}"
         self.learning = learning
-        b = uniform(
-            tuple(site.weight.shape), uniform_bound(site.weight), site.generator, site.weight
-        )
+        groups = getattr(site.layer, "groups", 1)
+        b = draw_like(site.weight, start, site.generator, groups=groups)
         self.hold("B", b, learned=bool(learning.learns))
 
     def kernel(self, weight: Tensor) -> Tensor:
@@ -96,15 +104,3 @@ class RandomPathway(SeededPathway):
         signals = DenseSignals(h, delta, b, stage, weight, grad_weight, self.seed, self.fired)
         with PATHWAY_LEARNING:
             return g, (self.learning.dense_gradient(signals),)
-
-
-def uniform_bound(weight: Tensor) -> float:
-    """Return the b for which U(−b, b) has the root mean square of a weight.
-
-    Examples
-    --------
-    >>> import torch
-    >>> round(uniform_bound(torch.full((3, 2), 2.0)), 3)
-    3.464
-    """
-    return 3**0.5 * float(weight.double().square().mean().sqrt())

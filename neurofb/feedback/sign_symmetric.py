@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurofb.feedback.pathway import Pathway, Site, uniform
-from neurofb.feedback.random import uniform_bound
+from neurofb.feedback.random_start import uniform_bound
 from neurofb.feedback.seeded import SeededPathway, generator_of_pass
 from neurofb.feedback.stage import Stage
 
