@@ -63,6 +63,11 @@ class Measurement:
         is compared with backpropagation's (`neurofb.measures.alignment`) after the numbers of
         updates in ``training.snapshot_steps``, or at start and end where these are empty; 0
         measures none.
+    rank_images
+        Number of training images (the first ones) on which the effective rank of each layer's
+        error, activity, gradient and update is measured (`neurofb.measures.error_rank`), at the
+        same numbers of updates; 0 measures none. No rank is above the number of images in the
+        sample view: compare runs of the same number.
 
     Raises
     ------
@@ -81,10 +86,12 @@ class Measurement:
     fits: bool = True
     num_images: int = 500
     alignment_images: int = 0
+    rank_images: int = 0
 
     def __post_init__(self) -> None:
-        if self.alignment_images < 0:
-            raise ValueError(f"alignment_images={self.alignment_images} must be at least 0")
+        for name in ("alignment_images", "rank_images"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
         for name in ("num_probes", "num_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -140,11 +147,17 @@ class RunConfig:
                 f"feedback_layers={self.feedback_layers!r} must be a tuple of names, "
                 f"({self.feedback_layers!r},)"
             )
-        steps, measure = self.training.snapshot_steps, self.measurement
-        if steps and not measure.layers and not measure.alignment_images:
+        if self.training.on_divergence == "keep" and self.measurement.layers:
             raise ValueError(
-                f"training.snapshot_steps={steps} would hold nothing: measurement.layers=() and "
-                "measurement.alignment_images=0"
+                f"training.on_divergence='keep': measurement.layers={self.measurement.layers} must "
+                "be (), there are no receptive fields of weights that are not finite"
+            )
+        steps, measure = self.training.snapshot_steps, self.measurement
+        followed = measure.layers or measure.alignment_images or measure.rank_images
+        if steps and not followed:
+            raise ValueError(
+                f"training.snapshot_steps={steps} would hold nothing: measurement.layers=(), "
+                "measurement.alignment_images=0 and measurement.rank_images=0"
             )
 
 
