@@ -4,6 +4,7 @@ from neurofb.networks.mlp import MLP, MLPConfig
 from neurofb.networks.noise import GaussianNoise
 from neurofb.networks.resnet import ResNet, ResNetConfig
 from neurofb.networks.retina_vvs import RetinaVVS, RetinaVVSConfig, hanut2025, lindsey2019
+from neurofb.networks.svd_layers import SVDConv2d, SVDLinear
 from neurofb.networks.vgg import VGG, VGGConfig
 from neurofb.networks.vit import ViT, ViTConfig
 
@@ -16,6 +17,8 @@ __all__ = [
     "ResNetConfig",
     "RetinaVVS",
     "RetinaVVSConfig",
+    "SVDConv2d",
+    "SVDLinear",
     "VGGConfig",
     "ViT",
     "ViTConfig",
