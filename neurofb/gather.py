@@ -137,7 +137,8 @@ def _training(result: xr.DataTree) -> xr.Dataset:
     """Return the training and validation curves and the test of one run."""
     training = result.children["training"].to_dataset(inherit=False)
     keep = [name for name in _CURVES if name in training]
-    tested = [name for name in ("test_accuracy", "test_loss") if name in result.data_vars]
+    found = ("test_accuracy", "test_loss", "diverged_at")
+    tested = [name for name in found if name in result.data_vars]
     return _fillable(training[keep]).assign({name: result[name] for name in tested})
 
 

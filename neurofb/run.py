@@ -1,8 +1,10 @@
 """One run: data, network, pathways, training, measures, and their nulls, as one labelled tree."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
@@ -66,8 +68,9 @@ def run(
     Returns
     -------
     xr.DataTree
-        ``/`` test_loss, test_accuracy, num_parameters, and configuration and provenance in the
-        attributes; ``/training`` (step, epoch); ``/receptive_field/<layer>`` (unit, channel, y, x)
+        ``/`` test_loss, test_accuracy, num_parameters, diverged_at where a run that diverges is
+        kept (`TrainingConfig.on_divergence`), and configuration and provenance in the attributes;
+        ``/training`` (step, epoch); ``/receptive_field/<layer>`` (unit, channel, y, x)
         with the measures of shape, below it ``untrained`` and ``noise``, the nulls; ``/snapshots``;
         ``/alignment`` (epoch, layer).
 
@@ -182,6 +185,8 @@ def measured(
     measure, seed = config.measurement, config.seed
     check_fired(network, data.train.images[:2])
     test = evaluate(network, data.test, arithmetic=result.arithmetic)
+    if result.diverged_at is not None:
+        test = replace(test, loss=math.nan, accuracy=math.nan)
     tree = {"/training": result.history, **unpack(result.snapshots, config, data)}
     for layer in measure.layers:
         trained = map_layer(network, layer, measure, data, seed)
@@ -205,4 +210,8 @@ def measured(
             references="arXiv:1901.00945 arXiv:2502.20580",
         ),
     )
+    if config.training.on_divergence == "keep":
+        at = math.nan if result.diverged_at is None else float(result.diverged_at)
+        text = "updates after which loss or weights were not finite; NaN if they always were"
+        tree["/"]["diverged_at"] = labels.variable((), at, "1", text)
     return xr.DataTree.from_dict(tree)

@@ -17,7 +17,7 @@ from neurofb.training.device import preserved_random_state
 from neurofb.training.distributed import join
 from neurofb.training.fingerprint import check_same_run, fingerprint
 from neurofb.training.progress import Progress
-from neurofb.training.session import Session
+from neurofb.training.session import NonFiniteLossError, Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,9 @@ class TrainingResult:
         Time taken, by all the sittings of a resumed run together.
     resumed_from
         Number of updates that a checkpoint had brought, 0 for a run from the beginning.
+    diverged_at
+        Number of updates after which the loss or a weight was not finite and the run ended
+        (`TrainingConfig.on_divergence`), the history NaN from there; None if it came to its end.
     """
 
     history: xr.Dataset
@@ -47,6 +50,7 @@ class TrainingResult:
     wall_seconds: float
     cpu_seconds: float
     resumed_from: int
+    diverged_at: int | None = None
 
 
 def train(
@@ -102,7 +106,7 @@ def train(
     ValueError
         If the device, the images, the folder or the checkpoint does not fit; what differs is named.
     NonFiniteLossError
-        If the loss or a weight becomes infinite or NaN.
+        If the loss or a weight becomes infinite or NaN, unless ``config.on_divergence`` keeps it.
 
     Examples
     --------
@@ -138,12 +142,17 @@ def train(
         first = session.restore(saved) if saved else 0
         shown = progress and processes.is_first and first < config.num_steps
         bar = Progress(config.num_steps, first, shown)
+        diverged_at = None
         try:
             for step in range(first, config.num_steps):
                 if step == 0:
                     session.take_snapshot(0)
                 session.update(step)
                 bar.update(step + 1, session.history, milestone=session.look(step + 1))
+        except NonFiniteLossError as error:
+            if config.on_divergence == "raise":
+                raise
+            diverged_at = error.step
         finally:
             bar.close()
             network.eval().zero_grad(set_to_none=True)
@@ -156,4 +165,5 @@ def train(
         wall_seconds=wall_seconds,
         cpu_seconds=cpu_seconds,
         resumed_from=first,
+        diverged_at=diverged_at,
     )

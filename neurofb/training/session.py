@@ -31,7 +31,14 @@ _CHECK_EVERY = 50
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss or the weights are no longer finite; the last good checkpoint is kept."""
+    """The loss or the weights are no longer finite; the last good checkpoint is kept.
+
+    `step` is the number of updates after which that was so.
+    """
+
+    def __init__(self, message: str, step: int = 0):
+        super().__init__(message)
+        self.step = step
 
 
 class Session:
@@ -172,7 +179,8 @@ class Session:
             f"{self.folder / FILE_NAME}"
         )
         rate = self.config.optimiser.learning_rate
-        raise NonFiniteLossError(f"{what} (learning_rate={rate}); {kept}")
+        message = f"{what} (learning_rate={rate}); {kept}"
+        raise NonFiniteLossError(message, step if bad is None else bad)
 
     def _save(self, step: int) -> None:
         """Write a checkpoint after `step` updates."""
