@@ -20,7 +20,14 @@ from pydantic import (
 
 from neurofb.data import DataSource, ShapesOnLeaves
 from neurofb.feedback import Exact, PathwaySpec
-from neurofb.networks import MLPConfig, ResNetConfig, RetinaVVSConfig, VGGConfig, ViTConfig
+from neurofb.networks import (
+    ConvNetConfig,
+    MLPConfig,
+    ResNetConfig,
+    RetinaVVSConfig,
+    VGGConfig,
+    ViTConfig,
+)
 from neurofb.training import TrainingConfig
 
 
@@ -33,7 +40,7 @@ def _with_tag(settings: Any) -> Any:
 
 #: The settings of a network, told apart by their field `network`.
 Network = Annotated[
-    RetinaVVSConfig | MLPConfig | VGGConfig | ResNetConfig | ViTConfig,
+    RetinaVVSConfig | MLPConfig | VGGConfig | ConvNetConfig | ResNetConfig | ViTConfig,
     Discriminator("network"),
     BeforeValidator(_with_tag),
 ]

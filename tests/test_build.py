@@ -18,7 +18,7 @@ from neurofb.feedback import (
     feedback_layers,
     fired,
 )
-from neurofb.networks import ResNetConfig, VGGConfig, ViTConfig
+from neurofb.networks import ConvNetConfig, ResNetConfig, VGGConfig, ViTConfig
 from neurofb.recipes import call_recipe
 from neurofb.run import run
 
@@ -29,6 +29,7 @@ LAYERS = ["retina_1", "retina_2", "vvs_1", "vvs_2", "hidden", "readout"]
 VIT = ViTConfig(image_size=12, in_channels=1, dim=8, depth=2, heads=2)
 NETWORKS = [
     VGGConfig(image_size=12, in_channels=1, widths=(4, 4), layers_per_block=1, hidden=4),
+    ConvNetConfig(image_size=12, in_channels=1, channels=(4, 4), strides=(2, 1)),
     ResNetConfig(image_size=12, in_channels=1),
     VIT,
     dataclasses.replace(VIT, fused_qkv=False),
@@ -132,7 +133,12 @@ def test_every_network_trains(network, rule):
         measurement=Measurement(layers=()),
     )
     if rule == "direct":
-        deep = {"vgg": "conv_2_1", "resnet": "blocks.[3-5]", "vit": "blocks.1"}[network.network]
+        deep = {
+            "vgg": "conv_2_1",
+            "conv_net": "conv_2",
+            "resnet": "blocks.[3-5]",
+            "vit": "blocks.1",
+        }[network.network]
         config = replace(config, feedback=DirectRandom(), feedback_layers=(deep,))
     tree = run(config, progress=False)
     assert np.isfinite(tree["test_loss"])

@@ -1,5 +1,7 @@
 """Plain torch networks. They know nothing of feedback."""
 
+from neurofb.networks.conv_net import ConvNet, ConvNetConfig
+from neurofb.networks.factorised import Factorised, factorise, fold, svd_layers
 from neurofb.networks.mlp import MLP, MLPConfig
 from neurofb.networks.noise import GaussianNoise
 from neurofb.networks.resnet import ResNet, ResNetConfig
@@ -11,6 +13,9 @@ from neurofb.networks.vit import ViT, ViTConfig
 __all__ = [
     "MLP",
     "VGG",
+    "ConvNet",
+    "ConvNetConfig",
+    "Factorised",
     "GaussianNoise",
     "MLPConfig",
     "ResNet",
@@ -22,6 +27,9 @@ __all__ = [
     "VGGConfig",
     "ViT",
     "ViTConfig",
+    "factorise",
+    "fold",
     "hanut2025",
     "lindsey2019",
+    "svd_layers",
 ]

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from neurofb.networks.checks import check_integers
 from neurofb.networks.initialise import build_from_seed
+from neurofb.networks.normalisation import Normalisation, check_normalisation, make_normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,10 @@ class ResNetConfig:
     image_size, in_channels, num_classes
         Images are ``image_size`` × ``image_size`` pixels with ``in_channels`` channels.
     depth
-        Weight layers: 20, 32 or 56 (three stages of 16, 32 and 64 channels, He et al. 2016, section
-        4.2), or 18 (four stages of 64 to 512 channels).
+        Weight layers: 8, 20, 32 or 56 (three stages of 16, 32 and 64 channels, 6 n + 2 layers, He
+        et al. 2016, section 4.2; they have no 8), or 18 (four stages of 64 to 512 channels).
+    normalisation
+        After every convolution (`make_normalisation`).
 
     Raises
     ------
@@ -40,13 +43,15 @@ class ResNetConfig:
     image_size: int = 32
     in_channels: int = 3
     num_classes: int = 10
-    depth: Literal[18, 20, 32, 56] = 20
+    depth: Literal[8, 18, 20, 32, 56] = 20
+    normalisation: Normalisation = "batch"
 
     def __post_init__(self) -> None:
         check_integers(self, {"image_size": 1, "in_channels": 1, "num_classes": 2})
         if self.depth not in _STAGES:
             allowed = ", ".join(map(str, _STAGES))
             raise ValueError(f"depth={self.depth!r} must be one of {allowed}")
+        check_normalisation(self.normalisation)
 
     def build(self, seed: int) -> "ResNet":
         """Make the network with weights that follow from `seed`; global random state untouched."""
@@ -58,11 +63,11 @@ class ResNet(nn.Module):
 
     The layers are ``stem``, ``blocks.0.conv_1``, ``blocks.0.conv_2``, …, ``readout``. Each stage
     after the first halves the map with a stride of 2. Where a block changes the shape, its shortcut
-    has no parameters at depth 20, 32 and 56 (every other pixel, new channels zero: option A of He
-    et al.), and is a 1 × 1 convolution with batch normalisation, ``blocks.2.shortcut``, at depth 18
-    (option B). The stem of depth 18 is the one for small images, 3 × 3 without pooling. Kernels
-    start from He et al.'s normal distribution (2015, with the number of outputs), the readout from
-    torch's default.
+    is a 1 × 1 convolution with normalisation, ``blocks.2.shortcut``, at depth 18 (option B of He et
+    al.), and has no parameters at the other depths (every other pixel, new channels zero: option
+    A). Only without normalisation the convolutions have biases. The stem of depth 18 is the one for
+    small images, 3 × 3 without pooling. Kernels start from He et al.'s normal distribution (2015,
+    with the number of outputs), the readout from torch's default.
 
     Made by `ResNetConfig.build`, which also sets the weights from a seed.
 
@@ -76,13 +81,18 @@ class ResNet(nn.Module):
         self.config = config
         widths, blocks_per_stage, projects = _STAGES[config.depth]
         c_in = widths[0]
-        self.stem = nn.Conv2d(config.in_channels, c_in, kernel_size=3, padding=1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(c_in)
+        kind = config.normalisation
+        has_bias = kind == "none"
+        self.stem = nn.Conv2d(config.in_channels, c_in, kernel_size=3, padding=1, bias=has_bias)
+        self.stem_norm = make_normalisation(kind, c_in, ndim=4)
         self.blocks = nn.ModuleList()
         for stage, width in enumerate(widths):
             for i in range(blocks_per_stage):
                 stride = 2 if stage and i == 0 else 1
-                self.blocks.append(ResidualBlock(c_in, width, stride=stride, projects=projects))
+                block = ResidualBlock(
+                    c_in, width, stride=stride, projects=projects, normalisation=kind
+                )
+                self.blocks.append(block)
                 c_in = width
         self.readout = nn.Linear(c_in, config.num_classes)
 
@@ -97,7 +107,7 @@ class ResNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 × 3 convolutions with batch normalisation, added to the block's input.
+    """Two 3 × 3 convolutions with normalisation, added to the block's input.
 
     Parameters
     ----------
@@ -106,8 +116,10 @@ class ResidualBlock(nn.Module):
     stride
         Of the first convolution, and of the shortcut.
     projects
-        Whether a shortcut between different shapes is a 1 × 1 convolution with batch normalisation;
-        else it takes every `stride`-th pixel and leaves new channels zero.
+        Whether a shortcut between different shapes is a 1 × 1 convolution with normalisation; else
+        it takes every `stride`-th pixel and leaves new channels zero.
+    normalisation
+        After every convolution; the convolutions have biases only if it is ``"none"``.
 
     Examples
     --------
@@ -115,17 +127,26 @@ class ResidualBlock(nn.Module):
     torch.Size([1, 8, 3, 3])
     """
 
-    def __init__(self, c_in: int, c_out: int, *, stride: int, projects: bool):
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        stride: int,
+        projects: bool,
+        normalisation: Normalisation = "batch",
+    ):
         super().__init__()
         self.stride, self.num_new = stride, c_out - c_in
-        self.conv_1 = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
-        self.norm_1 = nn.BatchNorm2d(c_out)
-        self.conv_2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
-        self.norm_2 = nn.BatchNorm2d(c_out)
+        has_bias = normalisation == "none"
+        self.conv_1 = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=has_bias)
+        self.norm_1 = make_normalisation(normalisation, c_out, ndim=4)
+        self.conv_2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=has_bias)
+        self.norm_2 = make_normalisation(normalisation, c_out, ndim=4)
         self.projects = projects and (stride > 1 or c_in != c_out)
         if self.projects:
-            self.shortcut = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False)
-            self.shortcut_norm = nn.BatchNorm2d(c_out)
+            self.shortcut = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=has_bias)
+            self.shortcut_norm = make_normalisation(normalisation, c_out, ndim=4)
 
     def forward(
         self, h: Float[Tensor, "image c_in y_in x_in"]
@@ -141,6 +162,7 @@ class ResidualBlock(nn.Module):
 
 #: depth -> channels of the stages, blocks in each, whether shortcuts between shapes are projections
 _STAGES: dict[int, tuple[tuple[int, ...], int, bool]] = {
+    8: ((16, 32, 64), 1, False),
     18: ((64, 128, 256, 512), 2, True),
     20: ((16, 32, 64), 3, False),
     32: ((16, 32, 64), 5, False),

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from neurofb.networks.checks import check_integers, check_probability
 from neurofb.networks.initialise import build_from_seed
+from neurofb.networks.normalisation import Normalisation, check_normalisation, make_normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class VGGConfig:
         Convolutions in a block.
     hidden, dropout
         Units of the hidden linear layer, and the probability of dropping one of them.
+    normalisation
+        Between a convolution and its rectification (`make_normalisation`).
 
     Raises
     ------
@@ -47,11 +50,13 @@ class VGGConfig:
     layers_per_block: int = 2
     hidden: int = 256
     dropout: float = 0.4
+    normalisation: Normalisation = "batch"
 
     def __post_init__(self) -> None:
         check_integers(self, {"image_size": 1, "in_channels": 1, "num_classes": 2, "widths": 1})
         check_integers(self, {"layers_per_block": 1, "hidden": 1})
         check_probability("dropout", self.dropout)
+        check_normalisation(self.normalisation)
         if not self.widths:
             raise ValueError("widths=() must name at least one block")
         smallest = 2 ** (len(self.widths) - 1)
@@ -69,10 +74,10 @@ class VGGConfig:
 class VGG(nn.Module):
     """Blocks of 3 × 3 convolutions with max-pooling between them, then a hidden linear layer.
 
-    The second convolution of the first block is ``conv_1_2``; batch normalisation (``norm_1_2``)
-    and a rectification follow, so the convolutions have no biases. The last block's maps are
-    averaged; then come ``hidden``, rectified, and ``readout``. Weights start from torch's default
-    initialisation.
+    The second convolution of the first block is ``conv_1_2``; a normalisation (``norm_1_2``) and a
+    rectification follow. Only without normalisation the convolutions have biases, since every
+    normalisation has a shift. The last block's maps are averaged; then come ``hidden``, rectified,
+    and ``readout``. Weights start from torch's default initialisation.
 
     Made by `VGGConfig.build`, which also sets the weights from a seed.
 
@@ -84,12 +89,13 @@ class VGG(nn.Module):
     def __init__(self, config: VGGConfig):
         super().__init__()
         self.config = config
-        c_in = config.in_channels
+        c_in, has_bias = config.in_channels, config.normalisation == "none"
         for block, width in enumerate(config.widths, start=1):
             for place in self._places(block):
-                conv = nn.Conv2d(c_in, width, kernel_size=3, padding=1, bias=False)
+                conv = nn.Conv2d(c_in, width, kernel_size=3, padding=1, bias=has_bias)
+                norm = make_normalisation(config.normalisation, width, ndim=4)
                 self.add_module(f"conv_{place}", conv)
-                self.add_module(f"norm_{place}", nn.BatchNorm2d(width))
+                self.add_module(f"norm_{place}", norm)
                 c_in = width
         self.hidden = nn.Linear(c_in, config.hidden)
         self.dropout = nn.Dropout(config.dropout)

@@ -2,12 +2,14 @@
 
 import copy
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
 from torch.nn import functional
 
-from neurofb.networks import MLPConfig, ResNetConfig, VGGConfig, ViTConfig
+from neurofb.networks import ConvNetConfig, MLPConfig, ResNetConfig, VGGConfig, ViTConfig
+from neurofb.networks.normalisation import Normalisation
 from neurofb.networks.resnet import ResidualBlock
 from neurofb.networks.vit import TransformerBlock
 
@@ -31,7 +33,20 @@ VIT = ViTConfig(image_size=8, in_channels=1, dim=12, depth=2, heads=3, dropout=0
         (VGGConfig(), {"layers_per_block": 0}, r"layers_per_block=0 must be an integer >= 1"),
         (VGGConfig(), {"hidden": 0}, r"hidden=0 must be an integer >= 1"),
         (VGGConfig(), {"image_size": 7}, r"image_size=7 must be at least 8 for 4 blocks"),
-        (ResNetConfig(), {"depth": 34}, r"depth=34 must be one of 18, 20, 32, 56"),
+        (
+            VGGConfig(),
+            {"normalisation": "mean"},
+            r"normalisation='mean' must be one of none, batch",
+        ),
+        (ConvNetConfig(), {"channels": (4, 0)}, r"channels=\(4, 0\) must hold integers >= 1"),
+        (ConvNetConfig(), {"channels": (), "strides": ()}, r"channels=\(\) must name at least one"),
+        (ConvNetConfig(), {"strides": (2, 1)}, r"strides=\(2, 1\) must have as many entries as"),
+        (ConvNetConfig(), {"strides": (0,) * 5}, r"strides=\(0, .*\) must hold integers >= 1"),
+        (ConvNetConfig(), {"kernel_size": 4}, r"kernel_size=4 must be odd"),
+        (ConvNetConfig(), {"normalisation": "mean"}, r"normalisation='mean' must be one of none"),
+        (ConvNetConfig(), {"initialisation": "he_"}, r"initialisation='he_' must be one of torch"),
+        (ResNetConfig(), {"depth": 34}, r"depth=34 must be one of 8, 18, 20, 32, 56"),
+        (ResNetConfig(), {"normalisation": "mean"}, r"normalisation='mean' must be one of none"),
         (ResNetConfig(), {"in_channels": 0}, r"in_channels=0 must be an integer >= 1"),
         (ViTConfig(), {"patch": 5}, r"patch=5 must divide image_size=32"),
         (ViTConfig(), {"heads": 7}, r"heads=7 must divide dim=384"),
@@ -58,6 +73,33 @@ def test_vgg_halves_the_maps_between_blocks_only():
         )
     network(torch.zeros(1, 3, 28, 28))
     assert sizes == [28, 28, 14, 7]
+
+
+def test_conv_net_written_out():
+    config = ConvNetConfig(image_size=9, in_channels=2, channels=(3, 4), strides=(2, 1))
+    network, h = config.build(seed=0), torch.randn(5, 2, 9, 9)
+    logits = network(h)
+    for i, (stride, size) in enumerate(((2, 5), (1, 5)), start=1):
+        a = functional.conv2d(
+            h, network.get_parameter(f"conv_{i}.weight"), stride=stride, padding=1
+        )
+        mean, variance = a.mean((0, 2, 3), keepdim=True), a.var((0, 2, 3), False, keepdim=True)
+        h = torch.relu((a - mean) / (variance + 1e-5).sqrt())
+        assert h.shape[-1] == size
+    readout = network.readout
+    torch.testing.assert_close(logits, h.mean((2, 3)) @ readout.weight.T + readout.bias)
+
+
+@pytest.mark.parametrize("make", [VGGConfig, ConvNetConfig, ResNetConfig])
+@pytest.mark.parametrize("kind", get_args(Normalisation))
+def test_convolutions_have_biases_only_without_normalisation(make, kind):
+    with torch.device("meta"):
+        network = make(normalisation=kind).build(seed=0)
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) >= 5
+    assert {layer.bias is not None for layer in convolutions} == {kind == "none"}
+    shifts = [n for n, _ in network.named_parameters() if "norm" in n and n.endswith("bias")]
+    assert len(shifts) == (0 if kind == "none" else len(convolutions))
 
 
 def test_a_residual_block_of_zero_kernels_is_its_shortcut():

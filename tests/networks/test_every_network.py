@@ -9,7 +9,14 @@ from torch.nn import functional
 
 from neurofb.feedback import LowRank, attach
 from neurofb.feedback.trace import trace
-from neurofb.networks import MLPConfig, ResNetConfig, RetinaVVSConfig, VGGConfig, ViTConfig
+from neurofb.networks import (
+    ConvNetConfig,
+    MLPConfig,
+    ResNetConfig,
+    RetinaVVSConfig,
+    VGGConfig,
+    ViTConfig,
+)
 
 SMALL = {
     "mlp": MLPConfig(hidden=(8, 6), dropout=0.2),
@@ -18,6 +25,14 @@ SMALL = {
     "mlp, group norm": MLPConfig(hidden=(8,), normalisation="group", initialisation="he_normal"),
     "mlp, centred": MLPConfig(hidden=(8,), normalisation="centre"),
     "vgg": VGGConfig(widths=(2, 3, 4, 5), hidden=6),
+    "vgg, layer norm": VGGConfig(widths=(2, 4), hidden=6, normalisation="layer"),
+    "conv_net": ConvNetConfig(channels=(2, 4, 4), strides=(2, 1, 2)),
+    "conv_net, no norm": ConvNetConfig(channels=(2, 4), strides=(2, 3), normalisation="none"),
+    "conv_net, group norm": ConvNetConfig(channels=(2, 4), strides=(1, 2), normalisation="group"),
+    "conv_net, centred": ConvNetConfig(channels=(2, 4), strides=(1, 2), normalisation="centre"),
+    "resnet, depth 8": ResNetConfig(depth=8),
+    "resnet, no norm": ResNetConfig(depth=8, normalisation="none"),
+    "resnet, group norm, shortcuts projected": ResNetConfig(depth=18, normalisation="group"),
     "resnet, shortcuts without parameters": ResNetConfig(depth=20),
     "resnet, shortcuts projected": ResNetConfig(depth=18),
     "retina_vvs": RetinaVVSConfig(kernel_size=3, retina_width=3, bottleneck=2, hidden=5),

@@ -16,6 +16,7 @@ def count(make, config) -> int:
 @pytest.mark.parametrize(
     ("depth", "exact", "millions"),
     [
+        (8, 75_290, "0.08"),
         (20, 269_722, "0.27"),
         (32, 464_154, "0.46"),
         (56, 853_018, "0.85"),
@@ -28,7 +29,7 @@ def test_resnet(depth, exact, millions):
     assert f"{number / 1e6:.2f}" == millions
 
 
-@pytest.mark.parametrize("depth", [18, 20, 32, 56])
+@pytest.mark.parametrize("depth", [8, 18, 20, 32, 56])
 def test_depth_counts_the_weight_layers(depth):
     with torch.device("meta"):
         names = [name for name, p in ResNet(ResNetConfig(depth=depth)).named_parameters()]
