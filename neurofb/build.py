@@ -35,7 +35,7 @@ def build(config: RunConfig, data: ImageSplits) -> nn.Module:
     32
     """
     _check_fits(config, data)
-    network = config.network.build(config.seed)
+    network = _plain(config)
     known = dict(network.named_modules())
     for layer in config.measurement.layers:
         if layer not in known:
@@ -77,7 +77,7 @@ def load_network(folder: Path) -> nn.Module:
     if saved is None:
         raise ValueError(f"folder={str(folder)!r} holds no checkpoint")
     net = config.network
-    network = net.build(config.seed)
+    network = _plain(config)
     _attach(network, config, torch.zeros(2, net.in_channels, net.image_size, net.image_size))
     network.load_state_dict(saved["network"])
     return network.eval()
@@ -169,6 +169,12 @@ def check_fired(network: nn.Module, images: Tensor) -> None:
         raise ValueError(
             f"feedback_layers: the pathway on {', '.join(sorted(silent))} never fired in training"
         )
+
+
+def _plain(config: RunConfig) -> nn.Module:
+    """Make a run's network without pathways, its layers factored where the run asks for it."""
+    network = config.network.build(config.seed)
+    return network if config.factorised is None else config.factorised.apply(network)
 
 
 def _check_fits(config: RunConfig, data: ImageSplits) -> None:

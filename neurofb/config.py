@@ -22,6 +22,7 @@ from neurofb.data import DataSource, ShapesOnLeaves
 from neurofb.feedback import Exact, PathwaySpec
 from neurofb.networks import (
     ConvNetConfig,
+    Factorised,
     MLPConfig,
     ResNetConfig,
     RetinaVVSConfig,
@@ -117,6 +118,9 @@ class RunConfig:
         What the run reproduces, for titles.
     data, network, training, measurement
         Settings of the parts.
+    factorised
+        If given, the network's layers start as truncated SVDs of their weights and train the
+        factors (`neurofb.networks.Factorised`).
     feedback, feedback_layers
         The pathway, and the layers (names or patterns) that carry it; all others keep
         backpropagation. The pathway on ``vvs_1`` brings the error to the retina's output.
@@ -138,6 +142,7 @@ class RunConfig:
     name: str
     data: DataSource = ShapesOnLeaves()
     network: Network = RetinaVVSConfig()
+    factorised: Factorised | None = None
     feedback: Feedback = Exact()
     feedback_layers: tuple[str, ...] = ()
     feedback_overrides: Mapping[str, Feedback] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Plain torch networks. They know nothing of feedback."""
 
 from neurofb.networks.conv_net import ConvNet, ConvNetConfig
-from neurofb.networks.factorised import Factorised, factorise, fold, svd_layers
+from neurofb.networks.factorised import Factorised, factored_layers, factorise, fold
 from neurofb.networks.mlp import MLP, MLPConfig
 from neurofb.networks.noise import GaussianNoise
 from neurofb.networks.resnet import ResNet, ResNetConfig
@@ -27,9 +27,9 @@ __all__ = [
     "VGGConfig",
     "ViT",
     "ViTConfig",
+    "factored_layers",
     "factorise",
     "fold",
     "hanut2025",
     "lindsey2019",
-    "svd_layers",
 ]

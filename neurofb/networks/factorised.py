@@ -1,0 +1,225 @@
+"""A network whose layers hold the factors of their weights, and the way back."""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from neurofb.networks.svd_factors import rank_of
+from neurofb.networks.svd_layers import SVDConv2d, SVDLinear
+from neurofb.networks.unfolding import Unfolding, UnfoldingKind, pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factorised:
+    """Settings of `factorise`: the layers of a run start as truncated SVDs of their weights.
+
+    Parameters
+    ----------
+    rank
+        Of each layer: an integer (cut to what the layer allows), or a float in (0, 1], the share of
+        min(m, n) of its m × n matrix, rounded down.
+    last_rank
+        The same for the last layer of the network; 1.0 keeps its rank full.
+    layers
+        Names or patterns (``*``, ``?``, ``[…]``; ``*`` goes across dots) of linear layers and
+        convolutions.
+    unfolding
+        How kernels of convolutions are unfolded (`neurofb.networks.unfolding.Unfolding`).
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> network = Factorised(rank=0.5).apply(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3)))
+    >>> [layer.rank for layer in network]
+    [4, 3]
+    """
+
+    rank: int | float = 0.5
+    last_rank: int | float = 1.0
+    layers: tuple[str, ...] = ("*",)
+    unfolding: UnfoldingKind = "separable"
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "last_rank"):
+            value = getattr(self, name)
+            number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if not (number or (isinstance(value, float) and 0 < value <= 1)):
+                raise ValueError(f"{name}={value!r} must be an integer >= 1, or a share in (0, 1]")
+        if not self.layers or isinstance(self.layers, str):
+            raise ValueError(f"layers={self.layers!r} must be a tuple of names or patterns")
+        Unfolding(kind=self.unfolding, kernel_shape=(1, 1, 1, 1))
+
+    def apply(self, network: nn.Module) -> nn.Module:
+        """Replace the network's layers in place, and return it.
+
+        Raises
+        ------
+        ValueError
+            As `factorise`.
+        """
+        return factorise(network, self.rank, self.last_rank, self.layers, self.unfolding)
+
+
+def factorise(
+    network: nn.Module,
+    rank: int | float,
+    last_rank: int | float = 1.0,
+    layers: Sequence[str] = ("*",),
+    unfolding: UnfoldingKind = "separable",
+) -> nn.Module:
+    """Replace linear layers and convolutions by the truncated SVD of their weights, in place.
+
+    Each becomes an `SVDLinear` or `SVDConv2d` under its name, with its bias; at full rank the
+    network computes the same up to rounding.
+
+    Parameters
+    ----------
+    network
+        Any module without pathways.
+    rank, last_rank, layers, unfolding
+        As in `Factorised`. The last layer is the last in the modules' order, `layers` or not.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches no linear layer or convolution, the network is itself one, or a
+        convolution cannot be factored. The network is then unchanged.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+    >>> factorise(network, rank=2, layers=("0",))
+    Sequential(
+      (0): SVDLinear(8, 6, rank=2)
+      (1): ReLU()
+      (2): Linear(in_features=6, out_features=3, bias=True)
+    )
+    """
+    settings = Factorised(rank=rank, last_rank=last_rank, layers=tuple(layers), unfolding=unfolding)
+    dense = {n: m for n, m in network.named_modules() if type(m) in (nn.Linear, nn.Conv2d)}
+    chosen: dict[str, nn.Module] = {}
+    for pattern in settings.layers:
+        names = [name for name in dense if name and fnmatch.fnmatchcase(name, pattern)]
+        if not names:
+            raise ValueError(
+                f"layers: {pattern!r} matches no linear layer or convolution inside of the "
+                f"network; those are: {', '.join(filter(None, dense)) or 'none'}"
+            )
+        chosen |= {name: dense[name] for name in names}
+    last = next(reversed(dense), "")
+    made: dict[nn.Module, nn.Module] = {}
+    for name, layer in chosen.items():
+        size = settings.last_rank if name == last else settings.rank
+        try:
+            made[layer] = _factored(layer, size, settings.unfolding)
+        except ValueError as error:
+            raise ValueError(f"layer {name!r}: {error}") from None
+    return _swap(network, made)
+
+
+def fold(network: nn.Module, *, dense: bool = False) -> nn.Module:
+    """Replace factored layers by plain ones that compute the same with fewer operations, in place.
+
+    A layer with r (m + n) ≥ m n becomes dense, another the product of two plain layers, V and
+    U diag(s), in an `nn.Sequential`.
+
+    Parameters
+    ----------
+    network
+        A network with `SVDLinear` and `SVDConv2d`, without pathways.
+    dense
+        Whether every layer becomes dense.
+
+    Raises
+    ------
+    ValueError
+        If a factored layer carries a pathway, or the network is itself one.
+
+    Examples
+    --------
+    >>> network = factorise(nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 3)), rank=2)
+    >>> fold(network)
+    Sequential(
+      (0): Sequential(
+        (0): Linear(in_features=8, out_features=2, bias=False)
+        (1): Linear(in_features=2, out_features=6, bias=True)
+      )
+      (1): Linear(in_features=6, out_features=3, bias=True)
+    )
+    """
+    made: dict[nn.Module, nn.Module] = {}
+    for name, layer in network.named_modules():
+        if not isinstance(layer, SVDLinear | SVDConv2d):
+            continue
+        if not name:
+            raise ValueError("network is itself a factored layer; use its to_dense()")
+        if type(layer) not in (SVDLinear, SVDConv2d):
+            raise ValueError(f"layer {name!r} carries a pathway or sends its error; detach first")
+        made[layer] = layer.to_dense() if dense or not layer.saves else _pair_of(layer)
+    return _swap(network, made)
+
+
+def factored_layers(network: nn.Module) -> dict[str, SVDLinear | SVDConv2d]:
+    """Return the factored layers of a network by name, in the modules' order.
+
+    Examples
+    --------
+    >>> list(factored_layers(factorise(nn.Sequential(nn.Linear(8, 3)), rank=2)))
+    ['0']
+    """
+    found = network.named_modules()
+    return {name: layer for name, layer in found if isinstance(layer, SVDLinear | SVDConv2d)}
+
+
+def _factored(layer: nn.Module, rank: int | float, unfolding: UnfoldingKind) -> nn.Module:
+    """Return the factored layer; an integer rank is cut to what the layer allows."""
+    if isinstance(layer, nn.Linear):
+        full = min(layer.weight.shape)
+        return SVDLinear.from_dense(layer, rank_of(_cut(rank, full), full))
+    assert isinstance(layer, nn.Conv2d)
+    kernel_size = pair(layer.kernel_size)
+    shape = layer.out_channels, layer.in_channels // layer.groups, *kernel_size
+    full = min(Unfolding(kind=unfolding, kernel_shape=shape).matrix_shape)
+    return SVDConv2d.from_dense(layer, rank_of(_cut(rank, full), full), unfolding)
+
+
+def _cut(rank: int | float, full: int) -> int | float:
+    return min(rank, full) if isinstance(rank, int) else rank
+
+
+def _pair_of(layer: SVDLinear | SVDConv2d) -> nn.Sequential:
+    """Return two plain layers whose product is the factored one."""
+    v, u = layer.V.detach().clone(), (layer.U * layer.s).detach()
+    rank, has_bias = layer.rank, layer.bias is not None
+    if isinstance(layer, SVDLinear):
+        first = nn.Linear(layer.in_features, rank, bias=False, device="meta")
+        second = nn.Linear(rank, layer.out_features, bias=has_bias, device="meta")
+        kernels = v.mT.contiguous(), u
+    else:
+        geometry = layer.geometry
+        kernels = geometry.first(v).contiguous(), geometry.second(u).contiguous()
+        sizes = [(k.shape[2], k.shape[3]) for k in kernels]
+        maps = geometry.first_map, geometry.second_map
+        first = nn.Conv2d(layer.in_channels, rank, sizes[0], **maps[0], bias=False, device="meta")
+        second = nn.Conv2d(
+            rank, layer.out_channels, sizes[1], **maps[1], bias=has_bias, device="meta"
+        )
+    first.weight, second.weight = nn.Parameter(kernels[0]), nn.Parameter(kernels[1])
+    if layer.bias is not None:
+        second.bias = nn.Parameter(layer.bias.detach().clone())
+    return nn.Sequential(first, second).train(layer.training)
+
+
+def _swap(network: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Put new modules into the places of old ones, wherever these stand."""
+    for parent in list(network.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and child in made:
+                setattr(parent, name, made[child])
+    return network
