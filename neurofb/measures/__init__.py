@@ -8,6 +8,9 @@ from neurofb.measures.bars import bar_orientedness
 from neurofb.measures.claims import contrast, rank_trend, verdict
 from neurofb.measures.compute_cost import compute_cost
 from neurofb.measures.effective_rank import effective_rank
+from neurofb.measures.error_matrix import error_matrix
+from neurofb.measures.error_rank import error_rank
+from neurofb.measures.factor_state import factor_state
 from neurofb.measures.fits import fit_dog, fit_gabor
 from neurofb.measures.grating_tuning import grating_tuning
 from neurofb.measures.nulls import spectrum_matched_noise
@@ -25,6 +28,9 @@ __all__ = [
     "contrast",
     "counted_units",
     "effective_rank",
+    "error_matrix",
+    "error_rank",
+    "factor_state",
     "fit_dog",
     "fit_gabor",
     "gaussian_probes",
