@@ -11,13 +11,14 @@ from neurofb import labels as naming
 from neurofb.feedback import exact_backward, feedback_layers
 from neurofb.feedback.route import FeedbackLayer
 from neurofb.measures.effective_rank import spectrum_rank
+from neurofb.measures.maps import is_map
 from neurofb.measures.overlap import Overlap, compare, orthonormality_drift, project
 from neurofb.measures.pathway_matrix import (
     channel_directions,
     error_rows,
     through_channel_factor,
 )
-from neurofb.measures.two_passes import Call, Calls, TwoPasses, is_map
+from neurofb.measures.two_passes import Call, Calls, TwoPasses
 
 _VARIABLES = {
     "gradient_cosine": ("1", "cosine of the weight's gradient to that of backpropagation"),
@@ -182,7 +183,7 @@ def _finish(row: _Row, name: str, passes: TwoPasses) -> dict[str, float]:
         if own is not None and exact is not None:
             gradient = compare(own, exact)
     if carrier is not None:
-        if is_map(module):
+        if is_map(module) and "weight" in weights:
             weight = weights["weight"].detach()
             kernel = carrier.pathway.kernel(weight)
             matrix = matrix if kernel is None else compare(kernel, weight)
@@ -191,7 +192,7 @@ def _finish(row: _Row, name: str, passes: TwoPasses) -> dict[str, float]:
             drift = orthonormality_drift(directions[1])
     rank = math.nan
     if row.moments is not None:
-        rank = spectrum_rank(torch.linalg.eigvalsh(row.moments).clamp_min(0).sqrt())
+        rank = spectrum_rank(torch.linalg.eigvalsh(row.moments).clamp_min(0).sqrt()).item()
     return {
         "gradient_cosine": gradient.cosine,
         "gradient_norm_ratio": gradient.norm_ratio,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurofb.feedback import exact_backward, feedback_layers, present_targets
+from neurofb.measures.maps import is_map
 
 
 @dataclass(eq=False)
@@ -94,11 +95,6 @@ class TwoPasses:
             calls = _run(self.learning, images, labels, share)
         with exact_backward(self.exact):
             return calls, _run(self.exact, images, labels, share)
-
-
-def is_map(module: nn.Module) -> bool:
-    """Tell whether a module is a linear layer or a convolution, with or without a pathway."""
-    return isinstance(module, nn.Linear | nn.Conv2d)
 
 
 def _run(network: nn.Module, images: Tensor, labels: Tensor, share: float) -> Calls:
