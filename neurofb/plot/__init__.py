@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from neurofb.plot.alignment import alignment_curves
     from neurofb.plot.composite import figure5
     from neurofb.plot.distributions import measure_distributions
+    from neurofb.plot.error_rank import rank_over_depth, rank_over_epochs
     from neurofb.plot.example import example_study
+    from neurofb.plot.example_rank import example_rank_study
     from neurofb.plot.learning import learning_curves
     from neurofb.plot.montage import receptive_field_montage
     from neurofb.plot.rank import symmetry_against_rank
+    from neurofb.plot.rank_accuracy import accuracy_against_error_rank, measures_by_category
     from neurofb.plot.rules import accuracy_against_rank, compute_against_accuracy, rule_table
     from neurofb.plot.save import save_figure
     from neurofb.plot.scan import scan_curves, scan_measure
@@ -23,14 +26,19 @@ if TYPE_CHECKING:
     from neurofb.plot.tuning import orientation_tuning
 
 __all__ = [
+    "accuracy_against_error_rank",
     "accuracy_against_rank",
     "alignment_curves",
     "compute_against_accuracy",
+    "example_rank_study",
     "example_study",
     "figure5",
     "learning_curves",
     "measure_distributions",
+    "measures_by_category",
     "orientation_tuning",
+    "rank_over_depth",
+    "rank_over_epochs",
     "receptive_field_montage",
     "rule_table",
     "save_figure",
@@ -42,14 +50,19 @@ __all__ = [
 ]
 
 _HOME = {
+    "accuracy_against_error_rank": "rank_accuracy",
     "accuracy_against_rank": "rules",
     "alignment_curves": "alignment",
     "compute_against_accuracy": "rules",
+    "example_rank_study": "example_rank",
     "example_study": "example",
     "figure5": "composite",
     "learning_curves": "learning",
     "measure_distributions": "distributions",
+    "measures_by_category": "rank_accuracy",
     "orientation_tuning": "tuning",
+    "rank_over_depth": "error_rank",
+    "rank_over_epochs": "error_rank",
     "receptive_field_montage": "montage",
     "rule_table": "rules",
     "save_figure": "save",

@@ -50,6 +50,14 @@ NOISE_COLOUR = "#c9b27c"
 
 _BLUE, _GREEN, _PURPLE, _SKY, _YELLOW = "#0072B2", "#009E73", "#AA4499", "#56B4E9", "#B8A000"
 _SERIES = ("Oranges", "RdPu", "Greys", "YlGn")
+_RULES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_NORMALISATIONS = {
+    "none": "no normalisation",
+    "batch": "batch norm",
+    "layer": "layer norm",
+    "group": "group norm",
+    "centre": "mean removed",
+}
 _SEED_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -88,6 +96,30 @@ def seed_colours(dataset: xr.Dataset) -> dict[int, str]:
     """Give every seed its colour, in the order of the dataset (repeats after seven)."""
     seeds = np.atleast_1d(dataset["seed"].values)
     return {int(seed): _SEED_COLOURS[i % len(_SEED_COLOURS)] for i, seed in enumerate(seeds)}
+
+
+def rule_colours(dataset: xr.Dataset) -> dict[str, str]:
+    """Give every feedback rule its colour: black for BP, vermilion, blue, … for the others.
+
+    Examples
+    --------
+    >>> rule_colours(xr.Dataset(coords={"rule": ["BP", "FA"]}))
+    {'BP': 'black', 'FA': '#D55E00'}
+    """
+    names = [str(rule) for rule in np.atleast_1d(dataset["rule"].values)]
+    others = iter(_RULES * len(names))
+    return {name: "black" if name == "BP" else next(others) for name in names}
+
+
+def panel_title(label: str) -> str:
+    """Write out the kinds of normalisation in a label.
+
+    Examples
+    --------
+    >>> panel_title("Adam, batch")
+    'Adam, batch norm'
+    """
+    return ", ".join(_NORMALISATIONS.get(part, part) for part in label.split(", "))
 
 
 def axis_label(array: xr.DataArray, *, width: int = 80) -> str:
