@@ -5,7 +5,11 @@ from neurofb.training.config import TrainingConfig
 from neurofb.training.device import resolve_device
 from neurofb.training.evaluate import Evaluation, evaluate
 from neurofb.training.loop import TrainingResult, train
+from neurofb.training.matrix_groups import split_params
+from neurofb.training.muon import Muon
+from neurofb.training.newton_schulz import newton_schulz, polar_factor
 from neurofb.training.optimisers import Optimiser
+from neurofb.training.rank_control import RankControlled, control_rank
 from neurofb.training.rank_schedule import RankSchedule
 from neurofb.training.schedule import Constant, Cosine, Exponential, InverseTime, Schedule
 from neurofb.training.session import NonFiniteLossError
@@ -19,16 +23,22 @@ __all__ = [
     "Evaluation",
     "Exponential",
     "InverseTime",
+    "Muon",
     "NonFiniteLossError",
     "Optimiser",
+    "RankControlled",
     "RankSchedule",
     "SVDSpaceTraining",
     "Schedule",
     "TrainingConfig",
     "TrainingResult",
+    "control_rank",
     "evaluate",
+    "newton_schulz",
+    "polar_factor",
     "resolve_arithmetic",
     "resolve_device",
+    "split_params",
     "train",
     "train_stacked",
     "why_not_stacked",
