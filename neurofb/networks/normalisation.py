@@ -22,7 +22,8 @@ def make_normalisation(kind: Normalisation, channels: int, ndim: Literal[2, 4]) 
         ``"batch"``: over the batch (and pixels), for each channel (Ioffe & Szegedy 2015,
         arXiv:1502.03167). ``"layer"``: over all channels (and pixels) of an image (Ba et al. 2016,
         arXiv:1607.06450). ``"group"``: the same for groups of channels, 8, 4, 2 or 1 of them: the
-        most that divide `channels` and hold two or more each (Wu & He 2018, arXiv:1803.08494).
+        most that divide `channels` and hold four or more each, for two units alone would always
+        become +1 and −1 (Wu & He 2018, arXiv:1803.08494).
         ``"centre"``: only the batch's mean is removed, see `Centre`. ``"none"``: the identity.
     channels
         Units, or channels of maps.
@@ -36,8 +37,8 @@ def make_normalisation(kind: Normalisation, channels: int, ndim: Literal[2, 4]) 
 
     Examples
     --------
-    >>> make_normalisation("group", 12, ndim=4)
-    GroupNorm(4, 12, eps=1e-05, affine=True, bias=True)
+    >>> make_normalisation("group", 16, ndim=4)
+    GroupNorm(4, 16, eps=1e-05, affine=True, bias=True)
     """
     check_normalisation(kind)
     if ndim not in (2, 4):
@@ -141,10 +142,11 @@ class Centre(nn.Module):
         dims = (0, 2, 3) if a.dim() == 4 else (0,)
         mean = a.mean(dims, dtype=torch.promote_types(a.dtype, torch.float32))
         with torch.no_grad():
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            new = mean.to(self.running_mean.dtype)
+            self.running_mean.mul_(1 - self.momentum).add_(new, alpha=self.momentum)
         return mean
 
 
 def _num_groups(channels: int) -> int:
     """Return into how many groups channels are divided."""
-    return next(n for n in (8, 4, 2, 1) if channels % n == 0 and (channels >= 2 * n or n == 1))
+    return next(n for n in (8, 4, 2, 1) if channels % n == 0 and (channels >= 4 * n or n == 1))
