@@ -195,11 +195,13 @@ def _check_fits(config: RunConfig, data: ImageSplits) -> None:
             f"network.num_classes={net.num_classes} must be {len(data.classes)}, the number of "
             f"classes of the data {data.name!r}"
         )
-    if config.measurement.alignment_images > data.train.num_images:
-        raise ValueError(
-            f"measurement.alignment_images={config.measurement.alignment_images} are more than the "
-            f"{data.train.num_images} training images"
-        )
+    for name in ("alignment_images", "rank_images"):
+        num_images = getattr(config.measurement, name)
+        if num_images > data.train.num_images:
+            raise ValueError(
+                f"measurement.{name}={num_images} are more than the {data.train.num_images} "
+                "training images"
+            )
 
 
 def _attach(network: nn.Module, config: RunConfig, images: Tensor) -> None:

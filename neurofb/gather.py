@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 from neurofb import labels
 from neurofb.conditions import facts
 from neurofb.config import RunConfig, to_json
+from neurofb.tracking import FOLLOWED
 
 #: what is kept of a run's history
 _CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "step_at_epoch")
@@ -35,11 +37,11 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
     xr.DataTree
         ``/`` loss and accuracy (condition, seed, step), validation_loss, validation_accuracy and
         step_at_epoch (condition, seed, epoch), test_loss and test_accuracy (condition, seed), with
-        the coordinates of `neurofb.conditions.facts`; ``/alignment`` (condition, seed, epoch,
-        layer), if runs measured it (the root then has the same epochs, NaN where there was no
-        validation); below it one child per layer with mapped fields (condition,
-        seed, unit, y, x), the measures, and the two nulls under the same names with the endings
-        ``_untrained`` and ``_noise``. Conditions with fewer units are filled with NaN and the
+        the coordinates of `neurofb.conditions.facts`; ``/alignment``, ``/error_rank`` and
+        ``/factors`` (condition, seed, epoch, layer, …), if runs measured them (the root then has
+        the same epochs, NaN where there was no validation); below it one child per layer with
+        mapped fields (condition, seed, unit, y, x), the measures, and the two nulls under the same
+        names with the endings ``_untrained`` and ``_noise``. Conditions with fewer units are filled with NaN and the
         status "absent"; so are shorter runs, and layers that a network does not have.
 
     Raises
@@ -58,12 +60,12 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
     layers = next(iter(conditions.values())).measurement.layers
     tree = {f"/{layer}": _layer(runs, layer) for layer in layers}
     root = _stack({key: _training(result) for key, result in runs.items()})
-    if any("alignment" in result.children for result in runs.values()):
-        tree["/alignment"] = _alignment(runs)
-        epochs = np.union1d(root["epoch"], tree["/alignment"]["epoch"]).tolist()
-        root, tree["/alignment"] = (
-            _along("epoch", epochs, ds) for ds in (root, tree["/alignment"])
-        )
+    followed = {f"/{child}": _followed(runs, child) for child in FOLLOWED if _has(runs, child)}
+    if followed:
+        measured = [dataset["epoch"].values for dataset in followed.values()]
+        epochs = reduce(np.union1d, measured, root["epoch"].values).tolist()
+        root = _along("epoch", epochs, root)
+        tree |= {path: _along("epoch", epochs, dataset) for path, dataset in followed.items()}
     root = root.assign_coords(facts(list(conditions.values())) | _sizes(runs))
     root.attrs = labels.provenance(
         title=name,
@@ -142,13 +144,18 @@ def _training(result: xr.DataTree) -> xr.Dataset:
     return _fillable(training[keep]).assign({name: result[name] for name in tested})
 
 
-def _alignment(runs: Runs) -> xr.Dataset:
-    """Return the alignment of all layers over all runs, layers in the order of the networks."""
+def _has(runs: Runs, child: str) -> bool:
+    """Tell whether any run has followed something."""
+    return any(child in result.children for result in runs.values())
+
+
+def _followed(runs: Runs, child: str) -> xr.Dataset:
+    """Return what was followed of all layers over all runs, layers in the order of the networks."""
     cells, layers = {}, {}
     for key, result in runs.items():
-        if "alignment" not in result.children:
+        if child not in result.children:
             continue
-        dataset = result.children["alignment"].to_dataset(inherit=False).reset_coords("step")
+        dataset = result.children[child].to_dataset(inherit=False).reset_coords("step")
         cells[key] = dataset.rename(step="step_at_epoch")
         layers |= dict.fromkeys(dataset["layer"].values.tolist())
     empty = next(iter(cells.values())).isel(epoch=slice(0), layer=slice(0))

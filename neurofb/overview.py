@@ -4,6 +4,7 @@ import xarray as xr
 
 from neurofb.gather import layer_dataset
 from neurofb.measures import population_medians
+from neurofb.tracking import FOLLOWED
 
 
 def overview(tree: xr.DataTree) -> str:
@@ -24,7 +25,7 @@ def overview(tree: xr.DataTree) -> str:
     condition
     BP                 0.625  0.1768  2
     """
-    layers = [name for name in tree.children if name != "alignment"]
+    layers = [name for name in tree.children if name not in FOLLOWED]
     if layers:
         medians = population_medians(layer_dataset(tree, layers[0]))
         return medians.to_dataframe().round(2).to_string()

@@ -72,7 +72,7 @@ def run(
         kept (`TrainingConfig.on_divergence`), and configuration and provenance in the attributes;
         ``/training`` (step, epoch); ``/receptive_field/<layer>`` (unit, channel, y, x)
         with the measures of shape, below it ``untrained`` and ``noise``, the nulls; ``/snapshots``;
-        ``/alignment`` (epoch, layer).
+        ``/alignment``, ``/error_rank``, ``/factors`` (epoch, layer, …).
 
     Raises
     ------

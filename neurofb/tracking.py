@@ -1,8 +1,9 @@
-"""What is measured while a network trains: receptive fields, alignment with backpropagation."""
+"""What is measured while a network trains: receptive fields, alignment, ranks, factors."""
 
 import dataclasses
 from collections.abc import Callable
 
+import torch
 import xarray as xr
 from torch import nn
 
@@ -10,15 +11,17 @@ from neurofb import labels
 from neurofb.config import RunConfig
 from neurofb.data import ImageSplits
 from neurofb.fields import map_layer
-from neurofb.measures import alignment
+from neurofb.measures import alignment, error_rank, factor_state
+from neurofb.networks.factorised import factored_layers
 from neurofb.training import TrainingConfig
 from neurofb.training.order import num_batches
 
-_ALIGNMENT = "alignment/"
+#: what is followed over epochs and layers, each in a child of this name of a run's tree
+FOLLOWED = ("alignment", "error_rank", "factors")
 
 
 def tracked_training(config: RunConfig) -> TrainingConfig:
-    """Return a run's training settings, with the steps at which alignment is measured filled in.
+    """Return a run's training settings, with the steps at which it is measured filled in.
 
     Examples
     --------
@@ -27,17 +30,19 @@ def tracked_training(config: RunConfig) -> TrainingConfig:
     >>> tracked_training(config).snapshot_steps
     (0, 1500)
     """
-    training = config.training
-    if config.measurement.alignment_images and not training.snapshot_steps:
+    training, measure = config.training, config.measurement
+    if (measure.alignment_images or measure.rank_images) and not training.snapshot_steps:
         return dataclasses.replace(training, snapshot_steps=(0, training.num_steps))
     return training
 
 
-def tracker(config: RunConfig, data: ImageSplits) -> Callable[[nn.Module], xr.Dataset] | None:
+def tracker(
+    config: RunConfig, data: ImageSplits
+) -> Callable[[nn.Module, torch.optim.Optimizer], xr.Dataset] | None:
     """Return the function that training calls at `TrainingConfig.snapshot_steps`, if any.
 
-    It maps the first of the layers (where the run names steps itself), and measures alignment on
-    the first training images.
+    It maps the first of the layers (where the run names steps itself), measures alignment and
+    ranks on the first training images, and the state of the factors of layers that have them.
 
     Examples
     --------
@@ -47,19 +52,28 @@ def tracker(config: RunConfig, data: ImageSplits) -> Callable[[nn.Module], xr.Da
     """
     measure = config.measurement
     layer = measure.layers[0] if measure.layers and config.training.snapshot_steps else None
-    if layer is None and not measure.alignment_images:
+    if layer is None and not (measure.alignment_images or measure.rank_images):
         return None
-    images = data.train.images[: measure.alignment_images]
-    classes = data.train.labels[: measure.alignment_images]
+    train = data.train
 
-    def look(network: nn.Module) -> xr.Dataset:
-        parts: list[xr.Dataset] = []
+    def look(network: nn.Module, optimiser: torch.optim.Optimizer) -> xr.Dataset:
+        device = next(network.parameters()).device
+        images = train.images[: max(measure.alignment_images, measure.rank_images)].to(device)
+        classes = train.labels[: len(images)].to(device)
+        followed: dict[str, xr.Dataset] = {}
+        if n := measure.alignment_images:
+            followed["alignment"] = alignment(network, images[:n], classes[:n])
+        if n := measure.rank_images:
+            found = error_rank(network, images[:n], classes[:n], optimiser=optimiser)
+            followed["error_rank"] = found
+        if factored_layers(network):
+            followed["factors"] = factor_state(network)
+        parts = [
+            dataset.rename({str(v): f"{name}/{v}" for v in dataset.variables})
+            for name, dataset in followed.items()
+        ]
         if layer is not None:
-            parts.append(map_layer(network, layer, measure, data, config.seed))
-        if measure.alignment_images:
-            device = next(network.parameters()).device
-            aligned = alignment(network, images.to(device), classes.to(device))
-            parts.append(aligned.rename({name: f"{_ALIGNMENT}{name}" for name in aligned}))
+            parts.insert(0, map_layer(network, layer, measure, data, config.seed))
         return xr.merge(parts, combine_attrs="override")
 
     return look
@@ -73,8 +87,8 @@ def unpack(
     Returns
     -------
     dict
-        ``/snapshots`` (step, unit, …), the receptive fields; ``/alignment`` (epoch, layer), with
-        the number of updates as the coordinate ``step``.
+        ``/snapshots`` (step, unit, …), the receptive fields; ``/alignment``, ``/error_rank`` and
+        ``/factors`` (epoch, layer, …), with the number of updates as the coordinate ``step``.
 
     Examples
     --------
@@ -84,14 +98,22 @@ def unpack(
     """
     if snapshots is None:
         return {}
-    names = [str(name) for name in snapshots if str(name).startswith(_ALIGNMENT)]
-    tree = {}
-    if len(names) < len(snapshots):
-        tree["/snapshots"] = snapshots.drop_vars(names).drop_dims("layer", errors="ignore")
-    if names:
-        steps_per_epoch = num_batches(data.train.num_images, config.training.batch_size)
-        epochs = labels.coordinate("epoch", snapshots["step"].values / steps_per_epoch)
-        aligned = snapshots[names].rename({name: name.removeprefix(_ALIGNMENT) for name in names})
-        aligned = aligned.assign_coords(epoch=("step", epochs.values, epochs.attrs))
-        tree["/alignment"] = aligned.swap_dims(step="epoch")
-    return tree
+    steps_per_epoch = num_batches(data.train.num_images, config.training.batch_size)
+    epochs = labels.coordinate("epoch", snapshots["step"].values / steps_per_epoch)
+    measure = config.measurement
+    num_images = {"alignment": measure.alignment_images, "error_rank": measure.rank_images}
+    tree, rest = {}, snapshots
+    for name in FOLLOWED:
+        prefix = f"{name}/"
+        own = [str(v) for v in snapshots.variables if str(v).startswith(prefix)]
+        if not own:
+            continue
+        rest = rest.drop_vars(own)
+        part = snapshots[[v for v in own if v in snapshots.data_vars]]
+        part = part.rename({v: v.removeprefix(prefix) for v in own})
+        part = part.assign_coords(epoch=("step", epochs.values, epochs.attrs))
+        part.attrs = {"title": name.replace("_", " ")}
+        if name in num_images:
+            part.attrs["num_images"] = num_images[name]
+        tree[f"/{name}"] = part.swap_dims(step="epoch")
+    return {"/snapshots": rest, **tree} if rest.data_vars else tree

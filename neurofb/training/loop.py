@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import xarray as xr
 from torch import nn
 
@@ -62,7 +63,7 @@ def train(
     device: str = "auto",
     folder: Path | str | None = None,
     resume: bool = False,
-    snapshot: Callable[[nn.Module], xr.Dataset] | None = None,
+    snapshot: Callable[[nn.Module, torch.optim.Optimizer], xr.Dataset] | None = None,
     progress: bool = True,
     identity: Mapping[str, Any] | None = None,
 ) -> TrainingResult:
@@ -95,7 +96,8 @@ def train(
         Go on from the checkpoint in `folder`; without one, start from the beginning. A finished
         run's result is returned at once.
     snapshot
-        Called in evaluation mode after the numbers of updates in ``config.snapshot_steps``.
+        Called with the network, in evaluation mode, and its optimiser after the numbers of updates
+        in ``config.snapshot_steps``; it must leave both as they are.
     progress
         Show how far the run is, on stderr.
     identity

@@ -53,7 +53,7 @@ class Session:
         device: torch.device,
         arithmetic: Arithmetic,
         folder: Path | None,
-        snapshot: Callable[[nn.Module], xr.Dataset] | None,
+        snapshot: Callable[[nn.Module, torch.optim.Optimizer], xr.Dataset] | None,
         this: dict[str, Any],
         processes: Processes,
     ):
@@ -123,7 +123,7 @@ class Session:
         if self.snapshot is None or step not in self.config.snapshot_steps:
             return
         self.network.eval()
-        self.history.snapshots[step] = self.snapshot(self.network)
+        self.history.snapshots[step] = self.snapshot(self.network, self.optimiser)
         self.network.train()
 
     def seconds(self) -> tuple[float, float]:

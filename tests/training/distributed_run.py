@@ -52,7 +52,7 @@ def perceptron() -> nn.Module:
     return MLPConfig(**settings, normalisation="batch", dropout=0.5).build(seed=0)
 
 
-def snapshot(network: nn.Module) -> xr.Dataset:
+def snapshot(network: nn.Module, optimiser: torch.optim.Optimizer) -> xr.Dataset:
     """Go backwards outside of a training step, as a measure may."""
     x = next(network.parameters()).new_ones(2, 1, 8, 8)
     with fb.exact_backward(network):

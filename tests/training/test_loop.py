@@ -65,7 +65,7 @@ def stop_before(monkeypatch: pytest.MonkeyPatch, step_to_stop: int) -> None:
     monkeypatch.setattr(Session, "update", stopping_update)
 
 
-def biases(network: nn.Module) -> xr.Dataset:
+def biases(network: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> xr.Dataset:
     values = network.get_submodule("retina_1").bias.detach().numpy().copy()
     return xr.Dataset(
         {"bias": ("unit", values), "status": ("unit", ["ok", "dead", "ok", "truncated"])},
