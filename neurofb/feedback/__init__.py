@@ -24,6 +24,8 @@ from neurofb.feedback.shared import shared_batches
 from neurofb.feedback.sign_symmetric import SignSymmetric
 from neurofb.feedback.subspace import Subspace
 from neurofb.feedback.svd_refresh import SvdRefresh
+from neurofb.feedback.svd_space import SVDSpace
+from neurofb.feedback.svd_space_direct import SVDSpaceDirect
 from neurofb.feedback.targets import present_targets
 from neurofb.feedback.weight_mirror import WeightMirror
 
@@ -40,6 +42,8 @@ __all__ = [
     "Oja",
     "PathwaySpec",
     "Random",
+    "SVDSpace",
+    "SVDSpaceDirect",
     "SignSymmetric",
     "Subspace",
     "SvdRefresh",

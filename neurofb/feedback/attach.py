@@ -24,10 +24,15 @@ from neurofb.feedback.route import (
 )
 from neurofb.feedback.sign_symmetric import SignSymmetric
 from neurofb.feedback.stage import stage_of
+from neurofb.feedback.svd_space import SVDSpace
+from neurofb.feedback.svd_space_direct import SVDSpaceDirect
 from neurofb.feedback.trace import Call, trace
+from neurofb.networks.svd_factors import SVDLayer
 
 #: The settings of a pathway. A new rule is one file and one name here.
-PathwaySpec = Exact | Random | SignSymmetric | LowRank | Direct | DirectRandom
+PathwaySpec = (
+    Exact | Random | SignSymmetric | LowRank | Direct | DirectRandom | SVDSpace | SVDSpaceDirect
+)
 
 
 def attach(
@@ -81,9 +86,11 @@ def attach(
     calls = {} if example_input is None else trace(network, example_input)
     chosen = _choose(network, pathways, calls)
     built: dict[str, Pathway] = {}
+    modules = dict(network.named_modules())
     for name, spec in chosen.items():
         layer = network.get_submodule(name)
-        built[name] = spec.build(Site(name, layer, stage_of(layer), _mix(seed, name), calls))
+        site = Site(name, layer, stage_of(layer), _mix(seed, name), calls, modules)
+        built[name] = spec.build(site)
     for name, pathway in built.items():
         _put(network.get_submodule(name), pathway)
     for pathway in built.values():
@@ -184,7 +191,7 @@ def _choose(
                 raise ValueError(
                     f"layer {name!r} carries a pathway already; detach the network first"
                 )
-            if not isinstance(spec, Direct | DirectRandom):
+            if not isinstance(spec, Direct | DirectRandom | SVDSpaceDirect):
                 _check_layer(network, name)
             if name in chosen:
                 raise ValueError(f"layer {name!r} is matched twice, the second time by {pattern!r}")
@@ -210,7 +217,8 @@ def _check_layer(network: nn.Module, name: str) -> None:
             f"layer {name!r} is a {type(module).__name__}{reason}; only a plain {kinds} can carry "
             "a pathway (any module a direct one)"
         )
-    if "weight" not in dict(module.named_parameters(recurse=False)):
+    own = dict(module.named_parameters(recurse=False))
+    if "weight" not in own and not isinstance(module, SVDLayer):
         raise ValueError(
             f"layer {name!r}: its weight is not a parameter but computed by a hook (weight_norm?); "
             "only a plain weight can carry a pathway"

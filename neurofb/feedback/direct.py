@@ -14,7 +14,8 @@ from neurofb.feedback.learning import check_learning
 from neurofb.feedback.low_rank import LowRankPathway, allowed_rank, check_rank, random_factors
 from neurofb.feedback.oja import Oja
 from neurofb.feedback.pathway import Pathway, Site
-from neurofb.feedback.route import DirectRoute, route_map
+from neurofb.feedback.route import DirectRoute
+from neurofb.feedback.route_map import route_map
 from neurofb.feedback.stage import Convolution
 from neurofb.feedback.subspace import Subspace
 

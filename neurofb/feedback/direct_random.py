@@ -12,7 +12,8 @@ from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.learning import DenseSignals, check_learning
 from neurofb.feedback.pathway import Pathway, Site, uniform
 from neurofb.feedback.phase import PATHWAY_LEARNING
-from neurofb.feedback.route import DirectRoute, RouteMap, route_map
+from neurofb.feedback.route import DirectRoute
+from neurofb.feedback.route_map import RouteMap, route_map
 from neurofb.feedback.stage import Convolution
 
 #: The learning rules of a dense direct map.

@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from neurofb.feedback.bypass import FeedbackSVDConv2d, FeedbackSVDLinear
 from neurofb.feedback.pathway import Pathway
 from neurofb.feedback.phase import WEIGHT_GRADIENT
 from neurofb.feedback.route import FeedbackLayer
 from neurofb.feedback.stage import Stage, padding_before, stage_of
+from neurofb.networks.svd_layers import SVDConv2d, SVDLinear
 
 
 class _Backward(torch.autograd.Function):
@@ -106,9 +108,11 @@ class FeedbackConv2d(ThroughPathway, nn.Conv2d):
 
 
 #: layer class -> class with a pathway; exact types only, a subclass may compute something else
-FEEDBACK_CLASSES: dict[type[nn.Module], type[ThroughPathway]] = {
+FEEDBACK_CLASSES: dict[type[nn.Module], type[FeedbackLayer]] = {
     nn.Linear: FeedbackLinear,
     nn.Conv2d: FeedbackConv2d,
+    SVDLinear: FeedbackSVDLinear,
+    SVDConv2d: FeedbackSVDConv2d,
 }
 
 

@@ -8,6 +8,7 @@ from neurofb.feedback.direct import Direct
 from neurofb.feedback.direct_random import DirectRandom
 from neurofb.feedback.layers import FEEDBACK_CLASSES
 from neurofb.feedback.route import Source
+from neurofb.feedback.svd_space_direct import SVDSpaceDirect
 
 
 def matching(network: nn.Module, pattern: str, spec: object) -> list[str]:
@@ -38,7 +39,7 @@ def matching(network: nn.Module, pattern: str, spec: object) -> list[str]:
     modules = dict(network.named_modules(remove_duplicate=False))
     layers = [name for name, module in modules.items() if layer_type(module) in FEEDBACK_CLASSES]
     names = [pattern] if pattern in modules else _filter(layers, pattern)
-    if not names and isinstance(spec, Direct | DirectRandom):
+    if not names and isinstance(spec, Direct | DirectRandom | SVDSpaceDirect):
         names = _filter([name for name in modules if name], pattern)
         depth = min((name.count(".") for name in names), default=0)
         names = [name for name in names if name.count(".") == depth]

@@ -1,7 +1,7 @@
 """What every pathway is: a module beside a layer that takes the layer's error back to its input."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from neurofb.feedback.stage import Stage
 from neurofb.feedback.trace import Call
+from neurofb.networks.svd_factors import SVDLayer
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Site:
     """Where a pathway is put: a module, its forward map, a seed of its own, what was traced.
 
     `seed` depends on the seed given to `attach` and on the name; `calls` is empty when no example
-    input was given.
+    input was given; `modules` are all of the network, by name.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Site:
     stage: Stage
     seed: int
     calls: Mapping[str, Call]
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
     def generator(self) -> torch.Generator:
@@ -33,7 +35,9 @@ class Site:
 
     @property
     def weight(self) -> Tensor:
-        """The layer's weight, detached."""
+        """The layer's weight, detached; of a factored layer W = U diag(s) Vᵀ."""
+        if isinstance(self.layer, SVDLayer):
+            return self.layer.dense_weight().detach()
         return self.layer.get_parameter("weight").detach()
 
     def check_weight(self) -> None:
@@ -71,6 +75,8 @@ class Pathway(nn.Module):
     transports_weights: bool | Literal["signs", "norm"] = False
     #: name of the layer whose error is used, if it is not the layer's own
     source: str | None = None
+    #: whether `backward` reads the weight that it is given (a factored layer would have to form it)
+    reads_weight: bool = True
 
     def __init__(self, layer_name: str) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import vmap
 
 from neurofb.feedback.attach import feedback_layers
+from neurofb.feedback.bypass import Bypass
 from neurofb.feedback.exact import ExactPathway
 from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
@@ -49,6 +50,8 @@ def why_not_stacked(network: nn.Module) -> str:
     for name, layer in feedback_layers(network):
         pathway = layer.pathway
         where = f"layer {name!r}: the rule {pathway.rule}"
+        if isinstance(layer, Bypass):
+            return f"{where} lies on a factored layer, past its own graph"
         if isinstance(pathway, DirectRoute):
             return f"{where} takes a direct route, past the layers in between"
         if isinstance(getattr(pathway, "learning", None), SvdRefresh):

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neurofb.networks.svd_layers import SVDConv2d
+
 #: Below this number of channels convolutions are rearranged, because libraries would pad them.
 FEW_CHANNELS = 16
 
@@ -210,14 +212,14 @@ def stage_of(layer: nn.Module) -> Stage:
     >>> stage_of(nn.Conv2d(3, 4, 5, padding=2)).padding
     (2, 2)
     """
-    if not isinstance(layer, nn.Conv2d):
+    if not isinstance(layer, nn.Conv2d | SVDConv2d):
         return Dense()
     pad_x, _, pad_y, _ = _padding(layer)
     padding = (0, 0) if padding_before(layer) else (pad_y, pad_x)
     return Convolution(_pair(layer.stride), padding, _pair(layer.dilation), layer.groups)
 
 
-def padding_before(layer: nn.Conv2d) -> list[int] | None:
+def padding_before(layer: nn.Conv2d | SVDConv2d) -> list[int] | None:
     """Return the padding (in the order of `F.pad`) that a convolution cannot do by itself.
 
     Examples
@@ -231,7 +233,7 @@ def padding_before(layer: nn.Conv2d) -> list[int] | None:
     return pad
 
 
-def _padding(layer: nn.Conv2d) -> list[int]:
+def _padding(layer: nn.Conv2d | SVDConv2d) -> list[int]:
     """Return left, right, above and below padding."""
     if layer.padding == "valid":
         return [0, 0, 0, 0]

@@ -18,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from neurofb import feedback as fb
-from neurofb.feedback.layers import FEEDBACK_CLASSES
 from neurofb.feedback.match import layer_type
 from neurofb.feedback.phase import Phase, listening
 from neurofb.labels import coordinate, variable
@@ -162,7 +161,7 @@ def _step(
 def _split_plain_layers(network: nn.Module) -> None:
     """Put exact pathways on plain layers, whose two gradients autograd computes in one node."""
     for name, module in network.named_modules():
-        if layer_type(module) in FEEDBACK_CLASSES:
+        if layer_type(module) in (nn.Linear, nn.Conv2d):
             with contextlib.suppress(ValueError):  # inside of nn.MultiheadAttention
                 fb.attach(network, {name: fb.Exact()})
 

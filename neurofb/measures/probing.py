@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from neurofb.feedback import exact_backward
 from neurofb.measures.support import Support, SupportTracker
+from neurofb.networks import SVDConv2d
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def unpadded(network: nn.Module) -> Iterator[None]:
     """Switch off the zero padding of all convolutions, so that they compute no border."""
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d | SVDConv2d)]
     before = [module.padding for module in convolutions]
     try:
         for module in convolutions:
@@ -55,7 +56,7 @@ def unpadded(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, padding in zip(convolutions, before, strict=True):
-            module.padding = padding
+            module.padding = padding  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def find_layer(network: nn.Module, layer: str) -> nn.Module:
