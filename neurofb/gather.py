@@ -41,8 +41,9 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
         ``/factors`` (condition, seed, epoch, layer, …), if runs measured them (the root then has
         the same epochs, NaN where there was no validation); below it one child per layer with
         mapped fields (condition, seed, unit, y, x), the measures, and the two nulls under the same
-        names with the endings ``_untrained`` and ``_noise``. Conditions with fewer units are filled with NaN and the
-        status "absent"; so are shorter runs, and layers that a network does not have.
+        names with the endings ``_untrained`` and ``_noise``. Conditions with fewer units are filled
+        with NaN and the status "absent"; so are shorter runs, and layers that a network does not
+        have.
 
     Raises
     ------
