@@ -113,7 +113,7 @@ def causal() -> Study:
         f"truncate {rank}": {"mode": "truncate", "rank": rank} for rank in (20, 10, 5, 2, 1)
     }
     flat = {f"flat {share:g}": {"mode": "flat", "share": share} for share in (0.1, 0.25, 0.5)}
-    between = {f"interpolate {t:g}": {"mode": "interpolate", "mix": t} for t in (0.25, 0.5)}
+    between = {f"interpolate {t:g}": {"mode": "interpolate", "amount": t} for t in (0.25, 0.5)}
     conditions = {}
     for rule, more in (
         ("BP", truncated),
