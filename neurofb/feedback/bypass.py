@@ -5,6 +5,7 @@ module's own graph, which gives the exact gradients of U, s, V and the bias, and
 pathway, which gives the error at the input. W is formed only if the pathway reads it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,9 +20,8 @@ from neurofb.networks.svd_layers import SVDConv2d, SVDLinear
 class Bypass(FeedbackLayer):
     """What the factored layers with a pathway share; mixed into their classes."""
 
-    def dense_weight(self) -> Tensor:
-        """Return W; the factored layer has it."""
-        raise NotImplementedError
+    #: returns W; the factored layer has it
+    dense_weight: Callable[[], Tensor]
 
     def around(self, h: Tensor, out: Tensor) -> Tensor:
         """Return the output of the module's own graph, which sends its error to h by the pathway.
