@@ -51,11 +51,10 @@ def check_same_run(
     names = [name for name in names if name != "config.checkpoint_every"]
     advice = ""
     if "config.num_steps" in names and now["config.num_steps"] > saved["config.num_steps"]:
-        if config.schedule.depends_on_num_steps:
-            advice = (
-                f"; num_steps cannot grow because the {config.schedule.schedule} schedule depends "
-                "on it"
-            )
+        ranks = config.svd_space is not None and config.svd_space.rank_schedule is not None
+        if config.schedule.depends_on_num_steps or ranks:
+            name = "rank" if ranks else config.schedule.schedule
+            advice = f"; num_steps cannot grow because the {name} schedule depends on it"
         else:
             names.remove("config.num_steps")
     if names:

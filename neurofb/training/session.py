@@ -25,6 +25,7 @@ from neurofb.training.evaluate import evaluate
 from neurofb.training.history import History
 from neurofb.training.optimisers import set_learning_rates
 from neurofb.training.order import augmentation_seed, batch_indices, noise_seed, num_batches
+from neurofb.training.svd_space_control import control
 
 #: Steps between looks at whether the loss is finite (each waits for the device).
 _CHECK_EVERY = 50
@@ -68,6 +69,7 @@ class Session:
         self.train_set, self.validation_set = _to(data.train, device), _to(data.validation, device)
         self.optimiser = config.optimiser.build(network)
         self.steps_per_epoch = num_batches(data.train.num_images, config.batch_size)
+        self.svd_space = control(network, self.optimiser, config, self.steps_per_epoch)
         self.history = History(
             num_steps=config.num_steps, steps_per_epoch=self.steps_per_epoch, device=device
         )
@@ -85,7 +87,7 @@ class Session:
         seed_everything(self.device, noise_seed(self.seed, step) + processes.rank)
 
         images, labels = self._batch(step, indices)
-        with self.arithmetic.autocast(self.device):
+        with self.arithmetic.autocast(self.device), self.svd_space.watching():
             logits = self.network(images)
         loss = functional.cross_entropy(logits.float(), labels)
         loss = processes.weigh(loss, len(labels), len(indices))
@@ -93,8 +95,11 @@ class Session:
         present_targets(self.network, labels)
         with processes.backward():
             loss.backward()
+        self.svd_space.after_backward(len(labels) * processes.count / len(indices))
         processes.average_gradients(self.network)
+        self.svd_space.before_step()
         self.optimiser.step()
+        self.svd_space.after_step(step + 1)
 
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         accuracy = processes.weigh(accuracy, len(labels), len(indices))

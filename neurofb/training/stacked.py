@@ -163,6 +163,8 @@ def why_not_stacked(
     place = torch.device(device)
     if config.snapshot_steps:
         return f"snapshot_steps={config.snapshot_steps}: no snapshots are taken in a stack"
+    if config.svd_space is not None:
+        return "svd_space=SVDSpaceTraining(...): factors are not retracted and cut in a stack"
     if name not in ELEMENTWISE:
         return (
             f"optimiser.name={name!r} does not treat each number by itself, as "
