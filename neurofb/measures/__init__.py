@@ -10,6 +10,7 @@ from neurofb.measures.compute_cost import compute_cost
 from neurofb.measures.effective_rank import effective_rank
 from neurofb.measures.error_matrix import error_matrix
 from neurofb.measures.error_rank import error_rank
+from neurofb.measures.factor_cost import factor_cost
 from neurofb.measures.factor_state import factor_state
 from neurofb.measures.fits import fit_dog, fit_gabor
 from neurofb.measures.grating_tuning import grating_tuning
@@ -30,6 +31,7 @@ __all__ = [
     "effective_rank",
     "error_matrix",
     "error_rank",
+    "factor_cost",
     "factor_state",
     "fit_dog",
     "fit_gabor",

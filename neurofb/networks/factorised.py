@@ -3,6 +3,7 @@
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from torch import nn
 
@@ -65,6 +66,34 @@ class Factorised:
         """
         return factorise(network, self.rank, self.last_rank, self.layers, self.unfolding)
 
+    def ranks(self, network: nn.Module) -> dict[str, int]:
+        """Return the rank of every layer of a plain network that is to be factored, by name.
+
+        Raises
+        ------
+        ValueError
+            If a pattern matches no linear layer or convolution inside of the network.
+
+        Examples
+        --------
+        >>> Factorised(rank=0.5).ranks(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3)))
+        {'0': 4, '1': 3}
+        """
+        plain = {n: m for n, m in network.named_modules() if _is_plain(m)}
+        found: dict[str, int] = {}
+        for pattern in self.layers:
+            names = [name for name in plain if name and fnmatch.fnmatchcase(name, pattern)]
+            if not names:
+                raise ValueError(
+                    f"layers: {pattern!r} matches no linear layer or convolution inside of the "
+                    f"network; those are: {', '.join(filter(None, plain)) or 'none'}"
+                )
+            for name in names:
+                size = self.last_rank if name == next(reversed(plain)) else self.rank
+                full = min(matrix_shape(plain[name], self.unfolding))
+                found[name] = rank_of(min(size, full) if isinstance(size, int) else size, full)
+        return {name: found[name] for name in plain if name in found}
+
 
 def factorise(
     network: nn.Module,
@@ -102,22 +131,14 @@ def factorise(
     )
     """
     settings = Factorised(rank=rank, last_rank=last_rank, layers=tuple(layers), unfolding=unfolding)
-    dense = {n: m for n, m in network.named_modules() if type(m) in (nn.Linear, nn.Conv2d)}
-    chosen: dict[str, nn.Module] = {}
-    for pattern in settings.layers:
-        names = [name for name in dense if name and fnmatch.fnmatchcase(name, pattern)]
-        if not names:
-            raise ValueError(
-                f"layers: {pattern!r} matches no linear layer or convolution inside of the "
-                f"network; those are: {', '.join(filter(None, dense)) or 'none'}"
-            )
-        chosen |= {name: dense[name] for name in names}
-    last = next(reversed(dense), "")
     made: dict[nn.Module, nn.Module] = {}
-    for name, layer in chosen.items():
-        size = settings.last_rank if name == last else settings.rank
+    for name, r in settings.ranks(network).items():
+        layer = network.get_submodule(name)
         try:
-            made[layer] = _factored(layer, size, settings.unfolding)
+            if isinstance(layer, nn.Conv2d):
+                made[layer] = SVDConv2d.from_dense(layer, r, unfolding)
+            elif isinstance(layer, nn.Linear):
+                made[layer] = SVDLinear.from_dense(layer, r)
         except ValueError as error:
             raise ValueError(f"layer {name!r}: {error}") from None
     return _swap(network, made)
@@ -177,20 +198,18 @@ def factored_layers(network: nn.Module) -> dict[str, SVDLinear | SVDConv2d]:
     return {name: layer for name, layer in found if isinstance(layer, SVDLinear | SVDConv2d)}
 
 
-def _factored(layer: nn.Module, rank: int | float, unfolding: UnfoldingKind) -> nn.Module:
-    """Return the factored layer; an integer rank is cut to what the layer allows."""
+def matrix_shape(layer: nn.Linear | nn.Conv2d, unfolding: UnfoldingKind) -> tuple[int, int]:
+    """Return m and n of the matrix to which a plain layer's weight is unfolded.
+
+    Examples
+    --------
+    >>> matrix_shape(nn.Conv2d(4, 8, (3, 5)), "separable")
+    (40, 12)
+    """
     if isinstance(layer, nn.Linear):
-        full = min(layer.weight.shape)
-        return SVDLinear.from_dense(layer, rank_of(_cut(rank, full), full))
-    assert isinstance(layer, nn.Conv2d)
-    kernel_size = pair(layer.kernel_size)
-    shape = layer.out_channels, layer.in_channels // layer.groups, *kernel_size
-    full = min(Unfolding(kind=unfolding, kernel_shape=shape).matrix_shape)
-    return SVDConv2d.from_dense(layer, rank_of(_cut(rank, full), full), unfolding)
-
-
-def _cut(rank: int | float, full: int) -> int | float:
-    return min(rank, full) if isinstance(rank, int) else rank
+        return layer.out_features, layer.in_features
+    shape = layer.out_channels, layer.in_channels // layer.groups, *pair(layer.kernel_size)
+    return Unfolding(kind=unfolding, kernel_shape=shape).matrix_shape
 
 
 def _pair_of(layer: SVDLinear | SVDConv2d) -> nn.Sequential:
@@ -223,3 +242,8 @@ def _swap(network: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
             if child is not None and child in made:
                 setattr(parent, name, made[child])
     return network
+
+
+def _is_plain(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    """Whether a module is of these classes themselves: a subclass may compute something else."""
+    return type(module) in (nn.Linear, nn.Conv2d)
