@@ -23,8 +23,8 @@ def newton_schulz(
 
     G is divided by its Frobenius norm; then X ← a X + (b A + c A²) X with A = X Xᵀ, which acts on
     each singular value by f(x) = a x + b x³ + c x⁵ and leaves the singular vectors as they are.
-    Five iterations bring values in [0.01, 1] ‖G‖ into [0.68, 1.14]; smaller ones are lifted less,
-    0.001 ‖G‖ to 0.47. Directions that G lacks are never made.
+    Five iterations bring values in [0.01, 1] ‖G‖ into [0.68, 1.14]; smaller ones are lifted to
+    less (0.001 ‖G‖ to 0.47), or at most 1.21. Directions that G lacks are never made.
 
     Parameters
     ----------

@@ -1,0 +1,409 @@
+"""Muon as an optimiser: equal to torch's where torch has it, and all that torch's refuses."""
+
+import copy
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neurofb import feedback as fb
+from neurofb.networks import MLPConfig, ResNetConfig, RetinaVVSConfig, VGGConfig, ViTConfig
+from neurofb.networks.svd_layers import SVDLinear
+from neurofb.training import (
+    Constant,
+    Muon,
+    Optimiser,
+    TrainingConfig,
+    newton_schulz,
+    split_params,
+    train,
+)
+from neurofb.training.optimisers import set_learning_rates
+
+SHAPES = ((6, 6), (4, 9), (9, 4), (3, 30), (6, 6), (6, 6))
+
+
+def parameters(shapes: tuple = SHAPES, seed: int = 0, dtype: torch.dtype = torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return [nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in shapes]
+
+
+def give_gradients(own: list[nn.Parameter], seed: int) -> None:
+    for parameter, gradient in zip(
+        own, parameters(tuple(p.shape for p in own), 100 + seed, own[0].dtype), strict=True
+    ):
+        parameter.grad = gradient.detach().clone()
+
+
+def run(optimiser: torch.optim.Optimizer, own: list[nn.Parameter], steps: range = range(4)):
+    for step in steps:
+        give_gradients(own, step)
+        optimiser.step()
+    return [parameter.detach().clone() for parameter in own]
+
+
+TORCH = [
+    {},
+    {"weight_decay": 0.3},
+    {"nesterov": False, "momentum": 0.8},
+    {"scale": "match_rms_adamw", "weight_decay": 0.1},
+]
+
+
+def theirs(own: list[nn.Parameter], settings: dict[str, Any]) -> torch.optim.Optimizer:
+    settings = {"weight_decay": 0.0, "lr": 0.05, **settings}
+    return torch.optim.Muon(own, adjust_lr_fn=settings.pop("scale", None), **settings)
+
+
+needs_torchs = pytest.mark.skipif(
+    not hasattr(torch.optim, "Muon"), reason="this torch has no Muon of its own"
+)
+
+
+@needs_torchs
+@pytest.mark.parametrize("settings", TORCH)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_equals_torchs_to_its_half_precision(settings: dict[str, Any], dtype: str):
+    ours, other = parameters(), parameters()
+    result = run(Muon(ours, lr=0.05, ns_dtype=dtype, **settings), ours)
+    expected = run(theirs(other, settings), other)
+    tolerance = {"float32": 0.05, "bfloat16": 0.02}[dtype]
+    start = parameters()
+    for a, b, c in zip(result, expected, start, strict=True):
+        assert float((a - b).norm() / (b - c.detach()).norm()) < tolerance
+
+
+@needs_torchs
+@pytest.mark.parametrize("settings", TORCH)
+def test_all_but_the_arithmetic_equals_torchs(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    def in_double(g: Tensor, *_: Any) -> Tensor:
+        return newton_schulz(g, dtype=torch.float64)
+
+    monkeypatch.setattr("torch.optim._muon._zeropower_via_newtonschulz", in_double)
+    ours, other = (parameters(dtype=torch.float64) for _ in range(2))
+    result = run(Muon(ours, lr=0.05, ns_dtype="float64", **settings), ours)
+    for a, b in zip(result, run(theirs(other, settings), other), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_others_get_adamw(fused: bool):
+    shapes = ((5,), (3, 4), (), (2, 1, 3, 3))
+    ours, other = parameters(shapes), parameters(shapes)
+    settings: dict[str, Any] = {"lr": 0.05, "weight_decay": 0.1, "betas": (0.7, 0.9), "eps": 1e-3}
+    result = run(Muon(ours, matrix=False, **settings), ours)
+    expected = run(torch.optim.AdamW(other, fused=fused, **settings), other)
+    for a, b in zip(result, expected, strict=True):
+        if fused:
+            assert torch.equal(a, b)
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_a_kernel_is_its_flattened_matrix():
+    for settings in ({}, {"scale": "match_rms_adamw"}, {"exact": True}, {"weight_decay": 0.5}):
+        kernel, matrix = parameters(((8, 3, 3, 3),)), parameters(((8, 27),))
+        laid_out = [nn.Parameter(kernel[0].detach().to(memory_format=torch.channels_last))]
+        a = run(Muon(kernel, **settings), kernel)[0]
+        b = run(Muon(matrix, **settings), matrix)[0]
+        c = run(Muon(laid_out, **settings), laid_out)[0]
+        assert torch.equal(a.flatten(1), b)
+        torch.testing.assert_close(c, a, rtol=1e-5, atol=1e-6)
+
+
+def test_together_as_one_by_one():
+    joint, alone = parameters(), parameters()
+    result = run(Muon(joint, lr=0.1), joint)
+    for parameter, other, seed_of in zip(result, alone, range(len(alone)), strict=True):
+        single = Muon([other], lr=0.1)
+        for step in range(4):
+            give_gradients(alone, step)
+            single.step()
+        torch.testing.assert_close(parameter, alone[seed_of].detach(), rtol=0, atol=2e-6)
+
+
+def test_gradients_are_left_and_their_absence_is_left_alone():
+    own = parameters(((4, 5), (4, 5), (6, 2, 3, 3)))
+    vector = parameters(((3,),))
+    muon = Muon([{"params": own}, {"params": vector, "matrix": False}])
+    give_gradients(own, 0)
+    give_gradients(vector, 0)
+    own[1].grad = None
+    before = [(p.detach().clone(), None if p.grad is None else p.grad.clone()) for p in own]
+    muon.step()
+    assert torch.equal(own[1], before[1][0])
+    for parameter, (_, gradient) in zip(own, before, strict=True):
+        assert parameter.grad is gradient or torch.equal(parameter.grad, gradient)
+    assert not torch.equal(own[0], before[0][0])
+    assert muon.step(lambda: torch.tensor(3.0)) == 3.0
+
+
+def test_zero_gradients_move_nothing_but_by_decay():
+    for decay in (0.0, 0.2):
+        own = parameters(((3, 4), (2, 30)))
+        before = [parameter.detach().clone() for parameter in own]
+        for parameter in own:
+            parameter.grad = torch.zeros_like(parameter)
+        Muon(own, lr=0.5, weight_decay=decay).step()
+        for parameter, old in zip(own, before, strict=True):
+            torch.testing.assert_close(parameter.detach(), old * (1 - 0.5 * decay))
+
+
+def saved_and_loaded(
+    muon: torch.optim.Optimizer, own: list[nn.Parameter]
+) -> tuple[Muon, list[nn.Parameter]]:
+    file = io.BytesIO()
+    torch.save({"weights": own, "state": muon.state_dict()}, file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    again = [nn.Parameter(parameter.detach().clone()) for parameter in state["weights"]]
+    loaded = groups(again)
+    loaded.load_state_dict(state["state"])
+    return loaded, again
+
+
+def deep_copied(muon: torch.optim.Optimizer, own: list[nn.Parameter]):
+    own, muon = copy.deepcopy((own, muon))
+    return muon, own
+
+
+def groups(own: list[nn.Parameter]) -> Muon:
+    return Muon([{"params": own[:3]}, {"params": own[3:], "matrix": False, "lr": 0.01}], lr=0.1)
+
+
+@pytest.mark.parametrize("kept", [saved_and_loaded, deep_copied])
+def test_state_survives_bitwise(kept: Callable[..., Any]):
+    shapes = ((6, 6), (3, 4, 3, 3), (6, 6), (5,), (2, 2))
+    own = parameters(shapes)
+    muon = groups(own)
+    run(muon, own, range(3))
+    other, copied = kept(muon, own)
+    assert other.state_dict()["param_groups"] == muon.state_dict()["param_groups"]
+    for a, b in zip(run(muon, own, range(3, 6)), run(other, copied, range(3, 6)), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["Muon", "RankControlled"])
+def test_a_run_is_resumed_bitwise(tiny: ModuleType, tmp_path: Path, name: str):
+    options = {"Muon": {"scale": "spectral"}, "RankControlled": {"mode": "flat", "share": 0.5}}
+    optimiser = Optimiser(
+        name=name, learning_rate=0.01, other_learning_rate=1e-3, options=options[name]
+    )
+
+    def finish(folder: Path | None, num_steps: int) -> nn.Module:
+        config = TrainingConfig(
+            num_steps=num_steps,
+            batch_size=16,
+            checkpoint_every=4,
+            optimiser=optimiser,
+            schedule=Constant(),
+            precision="float32",
+        )
+        network = fb.attach(
+            tiny.tiny_network(pathway=False),
+            {"vvs_1": fb.LowRank(rank=1), "vvs_2": fb.Random(learning=fb.KolenPollack())},
+        )
+        resume = folder is not None and any(folder.iterdir())
+        settings = {"folder": folder, "resume": resume, "progress": False}
+        train(network, tiny.toy(), config, seed=5, device="cpu", **settings)
+        return network
+
+    whole = finish(None, 8)
+    finish(tmp_path, 4)
+    resumed = finish(tmp_path, 8)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+NETWORKS = {
+    "mlp": MLPConfig(image_size=6, in_channels=1, num_classes=3, hidden=(8, 7)),
+    "vgg": VGGConfig(image_size=8, in_channels=1, num_classes=3, widths=(4, 6), hidden=5),
+    "vit": ViTConfig(image_size=8, in_channels=1, patch=4, dim=8, depth=1, heads=2),
+    "resnet": ResNetConfig(image_size=8, in_channels=1, num_classes=3),
+    "retina": RetinaVVSConfig(
+        image_size=8, num_classes=3, kernel_size=3, retina_width=4, vvs_width=4, hidden=5
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_split_of_every_network(name: str):
+    network = NETWORKS[name].build(0)
+    matrices, others = split_params(network)
+    assert {*matrices}.isdisjoint(others)
+    assert {*matrices, *others} == {*network.parameters()}
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    modules = {names[id(p)].rpartition(".")[0] for p in matrices}
+    plain = {n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+    assert modules == plain - {"readout"}
+    assert {"class_token", "positions"} & {*names.values()} <= {names[id(p)] for p in others}
+    Muon([{"params": matrices}, {"params": others, "matrix": False}])
+
+
+def test_the_split_in_odd_cases():
+    embedding, tied = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+    tied.weight = embedding.weight
+    attention = nn.MultiheadAttention(4, 2)
+    net = nn.Sequential(embedding, attention, tied, SVDLinear(5, 5, 2), nn.Linear(5, 2))
+    matrices, others = split_params(net)
+    factors = net[3].U, net[3].V
+    assert [*matrices] == [attention.in_proj_weight, attention.out_proj.weight, *factors]
+    assert any(p is embedding.weight for p in others)
+    assert any(p is net[4].weight for p in others)
+    assert any(p is net[4].weight for p in split_params(net, last="3")[0])
+    assert any(p is net[3].U for p in split_params(net, last="3")[1])
+    assert any(p is net[4].weight for p in split_params(net, last="")[0])
+    net[4].requires_grad_(False)
+    assert not {net[4].weight} & {*split_params(net)[1]}
+    assert split_params(nn.BatchNorm1d(3))[0] == []
+    with pytest.raises(ValueError, match=r"last='5' must be one of the layers 1.out_proj, 2, 3, 4"):
+        split_params(net, last="5")
+
+
+def of(optimiser: torch.optim.Optimizer, network: nn.Module) -> dict[str, tuple[set, float]]:
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return {
+        group["name"]: ({names[id(p)] for p in group["params"]}, group["base_rate"])
+        for group in optimiser.param_groups
+    }
+
+
+def make(learning: Any, seed: int = 0) -> nn.Module:
+    network = NETWORKS["mlp"].build(seed)
+    return fb.attach(network, {"hidden_2": learning, "readout": learning})
+
+
+def test_groups_and_rates():
+    network = make(fb.Random(learning=fb.KolenPollack()))
+    settings: dict[str, Any] = {"name": "Muon", "learning_rate": 0.1, "decay_on": "weights"}
+    muon = Optimiser(**settings, weight_decay=0.5, other_learning_rate=1e-3).build(network)
+    hidden = {"hidden_1.weight", "hidden_2.weight"}
+    vectors = {n for n, p in network.named_parameters() if p.dim() == 1}
+    assert of(muon, network) == {
+        "weights": (hidden, 0.1),
+        "pathways": ({"hidden_2.pathway.B"}, 0.1),
+        "other_weights": ({"readout.weight"}, 1e-3),
+        "others": (vectors, 1e-3),
+        "other_pathways": ({"readout.pathway.B"}, 1e-3),
+    }
+    decays = {group["name"]: group["weight_decay"] for group in muon.param_groups}
+    assert decays == {name: 0.5 * (name != "others") for name in decays}
+    set_learning_rates(muon, 0.5)
+    assert [group["lr"] for group in muon.param_groups] == [0.05, 0.05, 5e-4, 5e-4, 5e-4]
+    network = make(fb.LowRank(rank=2))
+    found = of(Optimiser(**settings, pathway_learning_rate=0.2).build(network), network)
+    factors = {f"{layer}.pathway.{m}" for layer in ("hidden_2", "readout") for m in "QP"}
+    assert found["other_pathways"] == (factors, 0.2)
+    assert found["others"][1] == found["weights"][1] == 0.1
+    assert "pathways" not in found
+
+
+def test_factors_of_a_weights_shape_are_no_matrices():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    fb.attach(network, {"1": fb.LowRank(rank=4)})
+    matrices, _ = split_params(network)
+    assert [*matrices] == [network[0].weight, network[1].weight]
+
+
+@pytest.mark.parametrize("name", ["Muon", "RankControlled"])
+@pytest.mark.parametrize("decay", [0.0, 2.0])
+def test_kolen_pollack_stays_exact(name: str, decay: float):
+    network = make(fb.Random(learning=fb.KolenPollack())).double()
+    own: dict[str, Any] = {
+        "Muon": {"ns_dtype": "float64"},
+        "RankControlled": {"mode": "truncate", "rank": 2, "momentum": 0.0},
+    }
+    optimiser = Optimiser(
+        name=name,
+        learning_rate=0.05,
+        other_learning_rate=0.01,
+        weight_decay=decay,
+        decay_on="weights",
+        options=own[name],
+    ).build(network)
+    layers = dict(fb.feedback_layers(network))
+
+    def gaps() -> dict[str, Tensor]:
+        return {n: (m.pathway.B - m.weight).detach().clone() for n, m in layers.items()}
+
+    start, images = gaps(), torch.randn(12, 1, 6, 6, dtype=torch.float64)
+    weights = {n: m.weight.detach().clone() for n, m in layers.items()}
+    for _ in range(5):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(images), torch.arange(12) % 3).backward()
+        optimiser.step()
+    for layer, gap in gaps().items():
+        rate = 0.05 if layer == "hidden_2" else 0.01
+        assert float((layers[layer].weight.detach() - weights[layer]).abs().max()) > 1e-3
+        if decay and name == "RankControlled":
+            continue  # its decay is part of what is truncated: no law
+        torch.testing.assert_close(gap, (1 - rate * decay) ** 5 * start[layer])
+
+
+def test_vectors_among_matrices_are_listed():
+    layer = nn.Linear(3, 2)
+    pattern = r"params: Muon acts on real matrices .* these are none: bias \(2,\); put them"
+    with pytest.raises(ValueError, match=pattern):
+        Muon(layer.named_parameters())
+    with pytest.raises(ValueError, match=r"number 0 \(3,\), number 2 \(4,\)"):
+        Muon(parameters(((3,), (2, 2), (4,))))
+    muon = Muon([layer.weight])
+    with pytest.raises(ValueError, match=r"number 0 \(2,\)"):
+        muon.add_param_group({"params": [layer.bias]})
+    assert len(muon.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": -1.0}, r"lr=-1.0 must be a finite number >= 0"),
+        ({"weight_decay": float("nan")}, r"weight_decay=nan must be a finite number >= 0"),
+        ({"momentum": 1.0}, r"momentum=1.0 must be in \[0, 1\)"),
+        ({"scale": "rms"}, r"scale='rms' must be one of original, match_rms_adamw, spectral"),
+        ({"num_iterations": 0}, r"num_iterations=0 must be an integer >= 1"),
+        ({"ns_dtype": "int8"}, r"ns_dtype='int8' must be one of float32, bfloat16, float64"),
+        ({"betas": (0.9, 1.0)}, r"betas=\(0.9, 1.0\) must be two numbers in \[0, 1\)"),
+        ({"eps": -1e-8}, r"eps=-1e-08 must be a number >= 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        Muon([nn.Linear(2, 2).weight], **settings)
+    if settings.keys() & {"lr", "weight_decay"}:
+        return
+    with pytest.raises(ValueError, match=f"Muon with options=.*: {message}"):
+        Optimiser(name="Muon", options=settings).build(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "AdamW", "other_learning_rate": 0.1}, r"other_learning_rate=0.1 must be None"),
+        ({"name": "Muon", "other_learning_rate": -0.1}, r"other_learning_rate=-0.1 must be a fin"),
+        ({"name": "Muon", "options": {"matrix": False}}, r"options\['matrix'\] is no option"),
+        ({"name": "Muon", "options": {"ns_steps": 3}}, r"options\['ns_steps'\] is no option of M"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        Optimiser(**settings)
+
+
+def test_odd_arguments_of_newton_schulz():
+    with pytest.raises(ValueError, match="num_iterations=0 must be at least 1"):
+        newton_schulz(torch.eye(2), num_iterations=0)
+    with pytest.raises(ValueError, match=r"dtype=torch.int64 must be a floating-point type"):
+        newton_schulz(torch.eye(2), dtype=torch.int64)
+
+
+def test_sparse_gradients_are_refused():
+    embedding = nn.Embedding(4, 3, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match="a gradient is sparse"):
+        Muon(embedding.parameters()).step()
