@@ -1,5 +1,6 @@
 """How many dimensions a matrix uses: five definitions of effective rank."""
 
+import math
 from typing import Literal, get_args, overload
 
 import numpy as np
@@ -117,7 +118,8 @@ def prepare(
     matrix = matrix[None] if matrix.ndim == 1 else matrix
     if torch.finfo(matrix.dtype).eps > torch.finfo(torch.float32).eps or center or row_normalise:
         matrix = matrix.double()
-    if not bool(torch.isfinite(matrix).all()):
+    # the extremes are not finite if any number is not; this reads x once and writes nothing
+    if matrix.numel() and not all(math.isfinite(end) for end in torch.aminmax(matrix)):
         raise ValueError("x holds NaN or infinity; effective rank needs finite numbers")
     if center:
         matrix = matrix - matrix.mean(-2, keepdim=True)

@@ -4,10 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-#: columns of the Gram matrix at a time; what lies below its diagonal is not computed
+#: columns of the Gram matrix at a time; what lies below its diagonal blocks is not computed
 _BLOCK = 64
+#: rows at a time: they stay in the processor's cache for all blocks
+_ROWS = 256
 #: rows over which products of single precision are summed in single precision
-_ROWS = 8192
+_SINGLE = 8192
 
 
 def gram_power(
@@ -40,28 +42,38 @@ def gram_power(
     >>> square.item(), fourth.item()
     (5.0, 17.0)
     """
-    tall = matrix if matrix.shape[-2] >= matrix.shape[-1] else matrix.mT
-    low, high = torch.aminmax(matrix.flatten(-2), dim=-1)
-    largest = torch.maximum(high, -low)[..., None, None]
+    batch = matrix.reshape(-1, *matrix.shape[-2:])
+    tall = batch if matrix.shape[-2] >= matrix.shape[-1] else batch.mT
+    # over all dims this is several times faster than over two of them
+    low, high = torch.aminmax(batch) if len(batch) == 1 else torch.aminmax(batch.flatten(1), dim=1)
+    largest = torch.maximum(high, -low).reshape(-1, 1, 1)
     if not bool(((largest > 1e-6) & (largest < 1e6) | (largest == 0)).all()):
         tall = tall / torch.where(largest > 0, largest, 1.0)
     exact_products = torch.get_float32_matmul_precision() == "highest" and not tall.is_cuda
-    if tall.dtype == torch.float32 and not exact_products:
+    if not exact_products:
         tall = tall.double()
-    square = torch.zeros(tall.shape[:-2], dtype=torch.float64, device=tall.device)
+    square = torch.zeros(len(tall), dtype=torch.float64, device=tall.device)
     fourth = square.clone()
-    for start in range(0, tall.shape[-1], _BLOCK):
-        strip = _products(tall, start)
-        own = strip[..., : strip.shape[-2]]
-        square += own.diagonal(dim1=-2, dim2=-1).sum(-1)
-        fourth += 2 * strip.square().sum((-2, -1)) - own.square().sum((-2, -1))
-    return square, fourth
+    for strip in _gram_strips(tall):
+        own = strip[..., : strip.shape[1]]
+        square += own.diagonal(dim1=1, dim2=2).sum(1)
+        fourth += 2 * strip.square().sum((1, 2)) - own.square().sum((1, 2))
+    shape = matrix.shape[:-2]
+    return square.reshape(shape), fourth.reshape(shape)
 
 
-def _products(tall: Tensor, start: int) -> Tensor:
-    """Return a strip of Mᵀ M, from the block at its diagonal to its right edge, in float64."""
-    parts = [
-        (rows[..., start : start + _BLOCK].mT @ rows[..., start:]).double()
-        for rows in tall.split(_ROWS, dim=-2)
-    ]
-    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+def _gram_strips(tall: Float[Tensor, "batch row column"]) -> list[Tensor]:
+    """Return strips of Mᵀ M, each from a block at the diagonal to the right edge, in float64."""
+    starts = range(0, tall.shape[2], _BLOCK)
+    totals: list[Tensor] = []
+    for many in tall.split(_SINGLE, dim=1):
+        sums = [
+            tall.new_zeros(len(tall), min(_BLOCK, tall.shape[2] - i), tall.shape[2] - i)
+            for i in starts
+        ]
+        for rows in many.split(_ROWS, dim=1):
+            for start, total in zip(starts, sums, strict=True):
+                total.baddbmm_(rows[:, :, start : start + _BLOCK].mT, rows[:, :, start:])
+        wide = [total.double() for total in sums]
+        totals = [a + b for a, b in zip(totals, wide, strict=True)] if totals else wide
+    return totals
