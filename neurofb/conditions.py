@@ -34,7 +34,7 @@ def facts(configs: list[RunConfig]) -> dict[str, xr.Variable]:
     ([32.0, 4.0], ['', 'oja'])
     """
     specs = [_pathways(config) for config in configs]
-    ranks = [_one([float(getattr(spec, "rank", np.nan)) for spec in group]) for group in specs]
+    ranks = [_one([_rank(spec) for spec in group]) for group in specs]
     bottleneck = {}
     widths = [c.network.bottleneck for c in configs if isinstance(c.network, RetinaVVSConfig)]
     if len(widths) == len(configs):
@@ -75,6 +75,12 @@ def _pathways(config: RunConfig) -> list[PathwaySpec]:
 
 def _learning(spec: PathwaySpec) -> str:
     return str(getattr(getattr(spec, "learning", None), "rule", ""))
+
+
+def _rank(spec: PathwaySpec) -> float:
+    """Return a pathway's rank, NaN where it has none or takes its layer's."""
+    rank = getattr(spec, "rank", None)
+    return np.nan if rank is None else float(rank)
 
 
 def _join(words: list[str]) -> str:
