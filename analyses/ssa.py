@@ -24,16 +24,16 @@ DENSE = {"SVD-BP": "BP", "SSA-FA": "FA", "SSA-DFA": "DFA"}
 def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return accuracies with verdicts against BP, FA and DFA, angles and costs; three figures."""
     dataset = study.to_dataset()[["test_accuracy", "diverged_at"]]
+    dataset = dataset.drop_vars("num_parameters", errors="ignore")  # counted below
     names = [str(name) for name in dataset["condition"].values]
     if missing := [name for name in ("BP", "FA", "DFA") if name not in names]:
         raise ValueError(
             f"the study has no condition {missing[0]!r}, against which others are held"
         )
-    dataset = study.to_dataset()[["test_accuracy", "diverged_at"]]
     accuracy = dataset["test_accuracy"]
     angles = _angles(study)
     dense = [DENSE.get(_method(name), _method(name)) for name in names]
-    own = accuracy.sel(condition=dense).assign_coords(condition=names)
+    own = accuracy.sel(condition=dense).reset_coords(drop=True).assign_coords(condition=names)
     to_bp = against_reference(accuracy, accuracy.sel(condition="BP", drop=True), POINT)
     to_dense = against_reference(accuracy, own, POINT)
     costs = xr.concat(
@@ -54,16 +54,14 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
             claims,
         ],
         combine_attrs="drop_conflicts",
+        compat="no_conflicts",
     )
     result.attrs = dict(study.attrs)
     shown = [name for name in names if name != "BP"]
-    sized = dataset.drop_vars("num_parameters", errors="ignore")
     figures = {
-        "accuracy": accuracy_against_parameters(
-            sized.assign_coords(num_parameters=costs["num_parameters"])
-        ),
+        "accuracy": accuracy_against_parameters(result[["test_accuracy", "num_parameters"]]),
         "angles": angle_curves(result[["gradient_angle"]].sel(condition=shown)),
-        "costs": cost_bars(costs),
+        "costs": cost_bars(costs.drop_vars("retraction_flops")),
     }
     return result, figures
 
@@ -95,7 +93,8 @@ def _angles(study: xr.DataTree) -> xr.DataArray:
     """Return the angle of each layer's gradient to BP's over epochs."""
     if "error_rank" not in study.children:
         raise ValueError("the study has no /error_rank; runs need measurement.rank_images > 0")
-    return study.children["error_rank"].to_dataset()["gradient_angle"]
+    angles = study.children["error_rank"].to_dataset()["gradient_angle"]
+    return angles.drop_vars("num_parameters", errors="ignore")
 
 
 def _method(name: str) -> str:
