@@ -17,8 +17,8 @@ from torch import nn
 
 from neurofb import feedback as fb
 from neurofb.data.augment import Augmentation
-from neurofb.networks import MLPConfig, RetinaVVSConfig
-from neurofb.training import Optimiser, TrainingConfig, train
+from neurofb.networks import MLPConfig, RetinaVVSConfig, factorise
+from neurofb.training import Optimiser, RankSchedule, SVDSpaceTraining, TrainingConfig, train
 from neurofb.training.session import Session
 
 TOY = runpy.run_path(str(Path(__file__).with_name("killed_run.py")))["toy"]
@@ -32,6 +32,11 @@ CONFIG = TrainingConfig(
     augmentation=Augmentation(rotate=True, flip=True, shift=1),
 )
 SEED = 5
+SVD_SPACE = SVDSpaceTraining(
+    alignment="subspace",
+    cosine_weight=0.1,
+    rank_schedule=RankSchedule(factor=0.5, minimum=3, energy=0.2, until=1.0),
+)
 
 
 def convolutional() -> nn.Module:
@@ -43,6 +48,15 @@ def convolutional() -> nn.Module:
     pathways = {"vvs_1": fb.LowRank(rank=1), "retina_1": fb.Random(learning=fb.KolenPollack())}
     pathways["vvs_2"] = fb.Direct(source="readout", rank=2)
     network.double().register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    return fb.attach(network, pathways, example_input=torch.zeros(1, 1, 8, 8))
+
+
+def factored() -> nn.Module:
+    """Factored layers with direct feedback, whose ranks are cut after 5 and 10 steps."""
+    settings = {"image_size": 8, "in_channels": 1, "num_classes": 3, "hidden": (12, 10)}
+    network = factorise(MLPConfig(**settings, normalisation="none").build(seed=0), 8)
+    network.double().register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    pathways = {"hidden_2": fb.SVDSpaceDirect(), "readout": fb.SVDSpace()}
     return fb.attach(network, pathways, example_input=torch.zeros(1, 1, 8, 8))
 
 
@@ -126,6 +140,7 @@ def main(folder: Path) -> None:
         "whole": run(convolutional),
         "resumed": stopped_and_resumed(folder / "run"),
         "perceptron": run(perceptron),
+        "factored": run(factored, svd_space=SVD_SPACE),
         "noise_seed": noise_seed(),
     }
     try:

@@ -76,9 +76,19 @@ def test_weights_and_history_are_those_of_one_process(pair, script):
         torch.testing.assert_close(whole["snapshots"], alone["snapshots"])
 
 
+def test_factors_are_those_of_one_process(pair, script):
+    """Local terms of each share of a batch, retraction, and the same components cut away."""
+    alone = script["run"](script["factored"], svd_space=script["SVD_SPACE"])["weights"]
+    assert alone["hidden_1.s"].shape == (3,)
+    for process in pair:
+        for name, expected in alone.items():
+            found = process["factored"]["weights"][name]
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7, msg=name)
+
+
 def test_all_processes_have_the_same_result(pair):
     first, second = pair
-    for name in ("whole", "perceptron"):  # the latter with batch norm and dropout
+    for name in ("whole", "perceptron", "factored"):  # the second with batch norm and dropout
         assert same(first[name]["weights"], second[name]["weights"])
         assert same(first[name]["history"], second[name]["history"])
         assert torch.equal(first[name]["snapshots"], second[name]["snapshots"])
