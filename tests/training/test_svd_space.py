@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurofb import feedback as fb
-from neurofb.networks import MLPConfig, factorise
+from neurofb.networks import ConvNetConfig, MLPConfig, factorise
 from neurofb.networks.factorised import factored_layers
 from neurofb.training import (
     Constant,
@@ -360,6 +360,30 @@ def test_a_run_that_was_broken_off_ends_bitwise_alike(
     assert resumed.resumed_from == stop // 3 * 3
     assert same_state(again, whole)
     assert resumed.history.identical(history)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("unfolding", ["separable", "channel"])
+def test_convolutions_train_and_are_cut(tiny: ModuleType, tmp_path, precision: Any, unfolding: Any):
+    def make() -> nn.Module:
+        config = ConvNetConfig(
+            image_size=8, in_channels=1, num_classes=3, channels=(4, 6), strides=(2, 1),
+            normalisation="batch",
+        )  # fmt: skip
+        net = factorise(config.build(seed=0), 9, unfolding=unfolding)
+        return fb.attach(net, {"conv_2": fb.SVDSpace(), "readout": fb.SVDSpace()}, seed=1)
+
+    settings = {"cosine_weight": 0.1, "alignment": "frobenius", "feedback": "track"}
+    config = vary(rank_schedule=CUTS, precision=precision, num_steps=10, **settings)
+    net = make()
+    starts = {name: layer.rank for name, layer in factored_layers(net).items()}
+    train(net, tiny.toy(), config, folder=tmp_path, **PLAIN)
+    assert residual(net) < 1e-5
+    ranks = {name: layer.rank for name, layer in factored_layers(net).items()}
+    assert ranks == {name: min(start, 3) for name, start in starts.items()}
+    again = make()
+    train(again, tiny.toy(), config, folder=tmp_path, resume=True, **PLAIN)
+    assert same_state(again, net)
 
 
 def test_the_same_seed_gives_the_same_bits(tiny: ModuleType):
