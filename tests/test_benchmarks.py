@@ -34,6 +34,14 @@ def test_scan_overhead(tmp_path):
     assert result["many"]["seconds"].keys() > {"open", "open_dask", "status", "resume"}
 
 
+def test_effective_rank_time(tmp_path):
+    result = run("effective_rank_time.py", tmp_path / "effective_rank_time.json")
+    assert [row["dtype"] for row in result["results"]] == ["float32", "float64"]
+    for row in result["results"]:
+        assert row["same_rank"]
+        assert row["times_faster"]["torch svdvals"] > 0
+
+
 def test_stacked_seeds(tmp_path):
     result = run("stacked_seeds.py", tmp_path / "stacked_seeds.json")
     for case in result["cases"]:
