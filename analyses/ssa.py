@@ -61,7 +61,7 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     figures = {
         "accuracy": accuracy_against_parameters(result[["test_accuracy", "num_parameters"]]),
         "angles": angle_curves(result[["gradient_angle"]].sel(condition=shown)),
-        "costs": cost_bars(costs.drop_vars("retraction_flops")),
+        "costs": cost_bars(costs, parts={"step_flops": "retraction_flops"}),
     }
     return result, figures
 

@@ -68,9 +68,17 @@ def run_cost(config: RunConfig) -> xr.Dataset:
     memory = _training_memory(network, images, classes, optimiser)
     found = {
         "num_parameters": (num_parameters(network), "1", "parameters that are trained"),
-        "forward_flops": (float(flops.sel(phase="forward")), "1", "operations of a forward pass"),
-        "step_flops": (float(flops.sum()) + retraction, "1", "operations of a training step"),
-        "retraction_flops": (retraction, "1", "operations of a step's retractions"),
+        "forward_flops": (
+            float(flops.sel(phase="forward")),
+            "1",
+            f"operations forwards, {size} images",
+        ),
+        "step_flops": (
+            float(flops.sum()) + retraction,
+            "1",
+            f"operations of a step, {size} images",
+        ),
+        "retraction_flops": (retraction, "1", "retraction of the factors after the step"),
         "training_memory": (memory, "byte", "memory in training"),
     }
     return xr.Dataset({name: variable((), *about) for name, about in found.items()})

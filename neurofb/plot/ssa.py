@@ -1,7 +1,7 @@
 """SSA, learning in SVD space: accuracy by parameters, angles to backpropagation, and costs."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -190,7 +190,9 @@ def angle_curves(
     return figure
 
 
-def cost_bars(dataset: xr.Dataset, *, reference: str = "BP") -> Figure:
+def cost_bars(
+    dataset: xr.Dataset, *, reference: str = "BP", parts: Mapping[str, str] | None = None
+) -> Figure:
     """Draw what each condition costs as shares of a reference: a panel a cost, a bar a condition.
 
     Parameters
@@ -199,6 +201,8 @@ def cost_bars(dataset: xr.Dataset, *, reference: str = "BP") -> Figure:
         Any number of variables (condition); the panels, in their order.
     reference
         The condition whose cost is 100 %, the dotted line.
+    parts
+        Variable → another one that is contained in it, the hatched end of the bar, and no panel.
 
     Raises
     ------
@@ -219,15 +223,28 @@ def cost_bars(dataset: xr.Dataset, *, reference: str = "BP") -> Figure:
             f"dataset must have a variable and reference={reference!r} among {', '.join(names)}"
         )
     with context():
-        panels = list(dataset.data_vars.values())
+        parts = dict(parts or {})
+        panels = [dataset[name] for name in dataset.data_vars if name not in parts.values()]
         size = (1.6 + 1.9 * len(panels), 1.0 + 0.26 * len(names))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, cost in zip(grid, panels, strict=True):
-            share = 100 * cost / float(cost.sel(condition=reference))
+            whole = float(cost.sel(condition=reference))
+            share = 100 * cost / whole
             axes.barh(names, share.values, color=[method_colour(name) for name in names])
+            if cost.name in parts:
+                part = dataset[parts[str(cost.name)]]
+                ends = 100 * part.values / whole
+                hatched: dict[str, Any] = {"hatch": "////", "edgecolor": "white", "linewidth": 0}
+                axes.barh(names, ends, left=share.values - ends, facecolor="none", **hatched)
+                axes.bar(0, 0, facecolor="#888888", label=f"hatched: {axis_label(part)}", **hatched)
+                figure.legend(loc="outside lower center")
             for row, value in enumerate(share.values):
-                axes.text(value, row, f" {value:.0f} %", va="center", fontsize=6.5)
+                beside: dict[str, Any] = {"va": "center", "fontsize": 6.5}
+                beside["bbox"] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.4}
+                axes.annotate(
+                    f"{value:.0f} %", (value, row), (3, 0), textcoords="offset points", **beside
+                )
             axes.axvline(100, color="black", linestyle=":", linewidth=0.9)
             axes.set_xlim(0, 1.3 * float(share.max()))
             axes.set_title(axis_label(cost, width=30), loc="left", fontsize=7.5)
