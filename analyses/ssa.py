@@ -12,7 +12,8 @@ from neurofb import labels
 from neurofb.measures import contrast
 from neurofb.measures.accuracy import against_reference, last_value
 from neurofb.measures.statements import statements, statements_text
-from neurofb.plot.ssa import accuracy_against_parameters, angle_curves, cost_bars
+from neurofb.plot.cost import cost_bars
+from neurofb.plot.ssa import accuracy_against_parameters, angle_curves
 from neurofb.run_cost import run_cost
 from neurofb.unfold import configurations, unfold
 

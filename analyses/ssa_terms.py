@@ -135,10 +135,12 @@ def _angle(study: xr.DataTree) -> xr.DataArray:
 
 
 def _diverges(dataset: xr.Dataset, group: str, label: str) -> xr.Dataset:
-    """Return the verdict that every run of a row diverges."""
+    """Return the verdict that every run of a row diverges, or with retraction that none does."""
     rows = zip(dataset["group"].values.tolist(), dataset["label"].values.tolist(), strict=True)
     when = dataset["diverged_at"].isel(condition=list(rows).index((group, label)))
     lost = when.notnull().values * 2.0 - 1.0
+    if label in ("retract", "polar"):
+        return verdict(dataset["seed"].values, -lost, f"{group}, {label}: does not diverge")
     return verdict(dataset["seed"].values, lost, f"{group}, {label}: diverges")
 
 
@@ -152,7 +154,9 @@ def _finish(
     """Print a study's rows and verdicts, and return them with the study's identity."""
     claims = statements(found)
     print(_table(dataset, measures), end="\n\n")
-    print("Margins in points or degrees; +1 for a run that diverged, −1 for one that did not.")
+    print(
+        "Margins in points or degrees; +1 for a run that diverged (or did not), as said, else −1."
+    )
     print("A run without a value counts against a statement.", statements_text(claims), sep="\n")
     result = xr.merge([dataset, claims], combine_attrs="drop_conflicts")
     result.attrs = dict(study.attrs)
