@@ -42,6 +42,18 @@ def test_effective_rank_time(tmp_path):
         assert row["times_faster"]["torch svdvals"] > 0
 
 
+def test_muon_time(tmp_path):
+    result = run("muon_time.py", tmp_path / "muon_time.json")
+    assert result["results"].keys() == {"all", "AVX512_CORE"}
+    for parts in result["results"].values():
+        for part in parts.values():
+            times = part["against_torch"]["times"]
+            assert times.keys() == {"torch", "ours", "ours, bfloat16", "ours, medium"}
+            assert all(row["largest_difference_to_ours"] < 0.1 for row in times.values())
+            shares = part["training_step"]["share_of_training_step"]
+            assert all(0 < share < 1 for share in shares.values())
+
+
 def test_stacked_seeds(tmp_path):
     result = run("stacked_seeds.py", tmp_path / "stacked_seeds.json")
     for case in result["cases"]:

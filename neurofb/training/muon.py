@@ -12,7 +12,7 @@ from neurofb.training.matrix_groups import check_matrices, flat_gradient
 from neurofb.training.newton_schulz import newton_schulz, polar_factor
 
 #: up to this smaller side matrices of one shape are orthogonalised together
-_BATCHED_UP_TO = 64
+_BATCHED_UP_TO = 128
 
 
 class Muon(torch.optim.Optimizer):
