@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from neurofb.build import build
-from neurofb.config import Measurement, change
+from neurofb.config import Measurement, change, replace
 from neurofb.gather import side_by_side
 from neurofb.measures import error_rank
+from neurofb.networks.factorised import Factorised
 from neurofb.overview import overview
 from neurofb.recipes import load_recipe
 from neurofb.run import run
@@ -81,6 +82,18 @@ def test_beside_alignment_in_a_study(finished):
     angles = study["alignment"].to_dataset().delta_angle
     assert angles.sel(condition="ranks").isnull().all()
     assert "test_accuracy" in overview(study)
+
+
+def test_factors_are_followed_where_a_network_has_them():
+    config = recipe(**{"feedback_layers": "[]", "feedback": '{"rule": "exact"}'})
+    tree = run(replace(config, factorised=Factorised(rank=0.5)), progress=False)
+    assert set(tree.children) == {"training", "error_rank", "factors"}
+    factors = tree["factors"].to_dataset()
+    assert factors["rank"].dims == ("epoch", "layer")
+    assert factors.layer.values.tolist() == ["hidden_1", "hidden_2", "readout"]
+    ranks = tree["error_rank"].to_dataset()
+    assert ranks.update_rank.notnull().all()
+    assert (ranks.gradient_angle < 0.1).all()
 
 
 def test_a_study_without_them_has_no_empty_children():

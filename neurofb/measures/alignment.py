@@ -83,7 +83,8 @@ def alignment(
           images, pixels and tokens, columns are channels or units.
 
         NaN where there is no pathway, no such matrix, or no error: a pathway of the first layer
-        carries none; a weight that is not a parameter that learns has no gradient.
+        carries none; a weight that is not a parameter that learns has no gradient (of a layer that
+        keeps factors `neurofb.measures.error_rank` has the angle of the dense weight's).
 
     Raises
     ------
