@@ -51,8 +51,15 @@ def route_map(site: Site, source: str) -> RouteMap:
     return RouteMap(stage, (e[1], h[1], *site.weight.shape[2:]))
 
 
-def check_route(site: Site, source: str) -> tuple[Call, Call]:
+def check_route(site: Site, source: str, *, itself: bool = False) -> tuple[Call, Call]:
     """Return the calls of a module and of its source in the traced forward pass.
+
+    Parameters
+    ----------
+    site, source
+        The module, and the name of its source.
+    itself
+        Whether the module may be its own source: its output's error then goes to its input.
 
     Raises
     ------
@@ -60,7 +67,7 @@ def check_route(site: Site, source: str) -> tuple[Call, Call]:
         If no example input was given, the source does not run, not behind the module or more than
         once, or they have not equally many samples.
     """
-    own, other = _calls(site, source)
+    own, other = _calls(site, source, itself)
     h, e = own.input_shape, other.output_shape
     if h[:1] != e[:1] or len(h) < 2 or len(e) < 2:
         raise ValueError(
@@ -70,7 +77,7 @@ def check_route(site: Site, source: str) -> tuple[Call, Call]:
     return own, other
 
 
-def _calls(site: Site, source: str) -> tuple[Call, Call]:
+def _calls(site: Site, source: str, itself: bool) -> tuple[Call, Call]:
     """Return the two calls, each the only one, the source's later."""
     if not site.calls:
         raise ValueError(
@@ -91,6 +98,6 @@ def _calls(site: Site, source: str) -> tuple[Call, Call]:
                 "needs its layer and its source to run once"
             )
     inside = f"{source}.".startswith(f"{site.name}.") or f"{site.name}.".startswith(f"{source}.")
-    if other.position <= own.position or inside:
+    if (other.position <= own.position or inside) and not (itself and source == site.name):
         raise ValueError(f"layer {site.name!r}: source={source!r} is not downstream of the layer")
     return own, other

@@ -35,7 +35,8 @@ class SVDSpaceDirect:
     Parameters
     ----------
     source
-        Name of the module from whose output the error comes.
+        Name of the module from whose output the error comes. The module may be its own source: the
+        readout, at whose input the last hidden layer learns.
     rank
         r: a number, or a share of n_in in (0, 1]; None takes the rank of the factored layer that
         ran last before the module with an output of the size of its input, or else n_source.
@@ -57,11 +58,10 @@ class SVDSpaceDirect:
     --------
     >>> from neurofb.feedback import attach
     >>> net = torch.nn.Sequential(SVDLinear(9, 8, rank=4), torch.nn.ReLU(), SVDLinear(8, 3, rank=3))
-    >>> net = torch.nn.Sequential(net, torch.nn.Identity())
-    >>> pathways = {"0.2": SVDSpaceDirect(source="1")}
-    >>> pathway = attach(net, pathways, example_input=torch.zeros(2, 9))[0][2].pathway
+    >>> pathways = {"2": SVDSpaceDirect(source="2")}
+    >>> pathway = attach(net, pathways, example_input=torch.zeros(2, 9))[2].pathway
     >>> pathway.B_U.shape, pathway.B_S.shape, pathway.B_V.shape, pathway.follows
-    (torch.Size([8, 4]), torch.Size([3]), torch.Size([3, 3]), '0.0')
+    (torch.Size([8, 4]), torch.Size([3]), torch.Size([3, 3]), '0')
     """
 
     rule: Literal["svd_space_direct"] = "svd_space_direct"
@@ -78,7 +78,7 @@ class SVDSpaceDirect:
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a module."""
-        own, other = check_route(site, self.source)
+        own, other = check_route(site, self.source, itself=True)
         n_source = math.prod(other.output_shape[1:])
         is_map = self.spatial == "broadcast" and len(own.input_shape) == 4
         n_in = own.input_shape[1] if is_map else math.prod(own.input_shape[1:])
