@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurofb import feedback as fb
+from neurofb.config import RunConfig, change, from_json, to_json
 from neurofb.networks import MLPConfig, ResNetConfig, RetinaVVSConfig, VGGConfig, ViTConfig
 from neurofb.networks.svd_layers import SVDLinear
 from neurofb.training import (
@@ -393,6 +394,27 @@ def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str)
 def test_options_that_do_not_fit_are_named(settings: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         Optimiser(**settings)
+
+
+def test_settings_survive_json_and_changes_by_name():
+    text: dict[str, Any] = {"scale": "match_rms_adamw", "exact": True, "num_iterations": 3}
+    muon = Optimiser(name="Muon", other_learning_rate=1e-3, options=text)
+    cut = Optimiser(name="RankControlled", options={"mode": "truncate", "rank": 2})
+    for optimiser in (muon, cut):
+        config = RunConfig(name="a", training=TrainingConfig(optimiser=optimiser))
+        again = from_json(to_json(config))
+        assert again == config
+        kinds = [type(value) for value in again.training.optimiser.options.values()]
+        assert kinds == [type(value) for value in optimiser.options.values()]
+        again.training.optimiser.build(nn.Linear(3, 2))
+    changes = {
+        "training.optimiser.name": "Muon",
+        "training.optimiser.other_learning_rate": "0.5",
+        "training.optimiser.options": '{"scale": "spectral"}',
+    }
+    changed = change(RunConfig(name="a"), changes).training.optimiser
+    assert (changed.name, changed.other_learning_rate) == ("Muon", 0.5)
+    assert changed.options == {"scale": "spectral"}
 
 
 def test_odd_arguments_of_newton_schulz():
