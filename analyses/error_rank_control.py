@@ -15,7 +15,11 @@ from neurofb.rank_curves import accuracy_text, ends, hidden_layers, rank_curves
 from neurofb.unfold import by_condition
 
 CONDITION = "(?P<rule>.+), (?P<optimiser>[^,]+), (?P<normalisation>[^,]+)"
-WHAT = {"test_accuracy": "accuracy", "error_rank_normalised": "rank of the error"}
+#: measure -> what verdicts call it, and the factor on its differences
+WHAT = {
+    "test_accuracy": ("accuracy (points)", 100),
+    "error_rank_normalised": ("rank of the error", 1),
+}
 
 
 def analyse_causal(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
@@ -29,13 +33,13 @@ def analyse_causal(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
             here = shown.sel(rule=rule, control=control)
             if control == "none" or bool(here["error_rank_normalised"].isnull().all()):
                 continue
-            for name, what in WHAT.items():
+            for name, (what, scale) in WHAT.items():
                 if control.startswith("truncate"):
                     text = f"{rule}, {control}: {what} below that with the whole update"
-                    said.append(contrast(own[name], here[name], text))
+                    said.append(contrast(scale * own[name], scale * here[name], text))
                 else:
                     text = f"{rule}, {control}: {what} above that with the update as it is"
-                    said.append(contrast(here[name], own[name], text))
+                    said.append(contrast(scale * here[name], scale * own[name], text))
     claims = statements(said)
     print(_table(shown, ("rule", "control")), statements_text(claims), sep="\n\n")
     measures = ["test_accuracy", "update_rank", "error_rank_normalised"]
@@ -54,13 +58,14 @@ def analyse_crossing(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]
     said = []
     for where in map(str, columns["condition"].values):
         here = columns.sel(condition=where, drop=True)
-        for name, what in WHAT.items():
-            fa = here[name].sel(rule="FA")
+        for name, (what, scale) in WHAT.items():
+            values = scale * here[name]
+            fa = values.sel(rule="FA")
             for rule in rules:
                 if rule.startswith("LDFA"):
                     text = f"{where}: {what} of {rule} above FA's"
-                    said.append(contrast(here[name].sel(rule=rule), fa, text))
-            rows = here[name].sel(rule=local).transpose("rule", "seed")
+                    said.append(contrast(values.sel(rule=rule), fa, text))
+            rows = values.sel(rule=local).transpose("rule", "seed")
             text = f"{where}: {what} of local LDFA rises with the feedback's rank (Kendall's tau)"
             said.append(rank_trend(rows, -ranks, text))
     claims = statements(said)

@@ -5,6 +5,10 @@ Every function returns a complete run; vary it with ``--set`` or `neurofb.config
 The CIFAR runs read your own files. As in He et al., section 4.2, 45 000 images train and 5000
 validate, SGD makes 64 000 steps of 128 images from a rate of 0.1. Differs: the rate falls by half a
 cosine instead of two steps; shift and mirror image are the same for all images of a batch.
+
+The CIFAR-100 runs are those of ResNet-18 that Boeshertz, Pascanu & Clopath (2026, arXiv:2606.11123)
+look at: feedback alignment with Muon and normalisation. We know their abstract only; batches,
+length and rates are ours, and nobody has run these at full length yet.
 """
 
 from typing import Literal
@@ -76,6 +80,58 @@ def ldfa_cifar(
     pathway = LowRank(rank=rank, learning=Normative(), start="svd", clip_rank=True)
     name = f"ResNet-{depth} on CIFAR-10, LDFA r={rank}"
     return _taught(bp_cifar(folder, depth), pathway, name)
+
+
+def bp_cifar100(folder: str = "cifar-100-python") -> RunConfig:
+    """Backpropagation with Adam through ResNet-18 on 100 classes, 100 epochs. Your own files."""
+    return _cifar100(folder, "BP", Optimiser(name="Adam", learning_rate=1e-3))
+
+
+def bp_muon_cifar100(folder: str = "cifar-100-python") -> RunConfig:
+    """Backpropagation with Muon through ResNet-18 on 100 classes. Your own files."""
+    return _cifar100(folder, "BP, Muon", _MUON)
+
+
+def fa_cifar100(folder: str = "cifar-100-python") -> RunConfig:
+    """Feedback alignment with Adam through ResNet-18 on 100 classes. Your own files."""
+    config = _cifar100(folder, "BP", Optimiser(name="Adam", learning_rate=1e-3))
+    return _taught(config, Random(start="normal"), "ResNet-18 on CIFAR-100, FA")
+
+
+def fa_muon_cifar100(
+    folder: str = "cifar-100-python",
+    normalisation: Literal["none", "batch", "layer", "group", "centre"] = "batch",
+) -> RunConfig:
+    """Feedback alignment with Muon through ResNet-18 on 100 classes. Your own files."""
+    config = _cifar100(folder, "BP, Muon", _MUON)
+    config = replace(
+        config, network=ResNetConfig(depth=18, num_classes=100, normalisation=normalisation)
+    )
+    return _taught(config, Random(start="normal"), "ResNet-18 on CIFAR-100, FA, Muon")
+
+
+#: Muon for kernels, Adam for the readout and all vectors
+_MUON = Optimiser(
+    name="Muon", learning_rate=0.02, other_learning_rate=1e-3, options={"scale": "original"}
+)
+
+
+def _cifar100(folder: str, name: str, optimiser: Optimiser) -> RunConfig:
+    """Return a run of ResNet-18 on CIFAR-100; ranks are measured at the start and the end."""
+    return RunConfig(
+        name=f"ResNet-18 on CIFAR-100, {name}",
+        data=Cifar(path=folder, classes=100, grey=False, normalise="dataset"),
+        network=ResNetConfig(depth=18, num_classes=100),
+        training=TrainingConfig(
+            num_steps=100 * 352,
+            batch_size=128,
+            optimiser=optimiser,
+            schedule=Cosine(warmup_steps=0, final=0.0),
+            augmentation=Augmentation(rotate=False, flip=True, shift=4, fill="zero"),
+            checkpoint_every=352,
+        ),
+        measurement=Measurement(layers=(), rank_images=512),
+    )
 
 
 def _taught(config: RunConfig, pathway: Feedback, name: str) -> RunConfig:

@@ -172,7 +172,8 @@ def _panels(
         [str(v) for v in dataset[dim].values[have.any(set(have.dims) - {dim}).values]]
         for dim in (rows, columns)
     )
-    size = (max(1.2 + 2.0 * len(right), 4.2), 1.3 + 1.55 * len(down))
+    width = 2.0 if len(right) <= 3 else 1.6
+    size = (max(1.2 + width * len(right), 4.2), 1.3 + 1.55 * len(down))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(down), len(right), sharex=True, sharey=True, squeeze=False)
     found = []
@@ -183,7 +184,7 @@ def _panels(
                 axes[i, j].set_axis_off()
                 continue
             title = panel_title(f"{column}, {row}")
-            axes[i, j].set_title(title, loc="left", fontweight="bold", fontsize=8)
+            axes[i, j].set_title(title, loc="left", fontweight="bold", fontsize=7.5)
             tidy(axes[i, j])
             found.append((axes[i, j], panel))
     return figure, found
@@ -244,6 +245,6 @@ def _explain(
     handles.append(Line2D([], [], **_CEILING, label="highest possible"))
     name = axis_label(dataset["error_rank_normalised"])
     title = f"thick: {name}{where}; numbers: test accuracy"
-    ncols = min(len(handles), 7)
+    ncols = min(len(handles), int(figure.get_figwidth() / 1.15))
     place: dict[str, Any] = {"loc": "outside lower center", "ncols": ncols, "columnspacing": 1.2}
     figure.legend(handles=handles, title=title, title_fontsize=7.5, **place)
