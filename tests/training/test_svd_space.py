@@ -330,6 +330,21 @@ def test_ranks_fall_at_ends_of_epochs_and_training_goes_on(tiny: ModuleType, loo
         assert [tuple(b.shape) for b in pathway.buffers()] == [(12, 3), (3,), (3, 3)]
 
 
+def test_feedback_is_cut_along_the_index_of_the_factors():
+    """A pathway that holds the layer's own factors still holds them after a cut."""
+    net = network("SSA-FA")
+    layers = [factored_layers(net)[name] for name in HIDDEN[1:]]
+    for layer in layers:
+        with torch.no_grad():
+            layer.s.copy_(layer.s.flip(0))  # the strongest components are the last
+        layer.pathway.copy_from_layer(layer)
+    control_of(net, rank_schedule=RankSchedule(factor=0.5, minimum=2, energy=0.1)).after_step(5)
+    assert [layer.rank for layer in layers] == [4, 2]
+    for layer in layers:
+        for factor, name in ((layer.U, "B_U"), (layer.s, "B_S"), (layer.V, "B_V")):
+            torch.testing.assert_close(factor.detach(), layer.pathway.get_buffer(name))
+
+
 @pytest.mark.parametrize("method", PATHWAYS)
 @pytest.mark.parametrize("stop", [4, 6, 10])
 def test_a_run_that_was_broken_off_ends_bitwise_alike(
