@@ -40,7 +40,9 @@ def nearest_orthonormal(matrix: Tensor) -> Tensor:
 
     Nearest in the Frobenius norm; computed as P Qᵀ from A = P diag(σ) Qᵀ (Higham 1986,
     10.1137/0907079). It turns no column more than needed, while `orthonormal_factor` keeps the
-    direction of the first column and lets the later ones give way.
+    direction of the first column and lets the later ones give way. Columns that depend on others
+    are completed to an orthonormal set, which a retraction needs; Muon's `polar_factor` leaves them
+    at zero.
 
     Parameters
     ----------
