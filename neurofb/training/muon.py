@@ -46,9 +46,9 @@ class Muon(torch.optim.Optimizer):
         s(m, n): "original" √max(1, m/n); "match_rms_adamw" 0.2 √max(m, n), the root mean square of
         an AdamW update (Liu et al. 2025, arXiv:2502.16982); "spectral" √(m/n).
     num_iterations, ns_dtype
-        Of Newton-Schulz. "float32" is exact to six digits; "bfloat16" is torch's, good to two, and
-        faster where the processor multiplies it in hardware. (Between them, for all of torch:
-        ``torch.set_float32_matmul_precision("medium")``.)
+        Of Newton-Schulz. "float32" is exact to six digits; "bfloat16" is torch's, good to two. For
+        matrices of 256 rows that is 2 to 3 times faster on a processor with units for it (AMX), and
+        4 to 35 times slower on others (benchmarks/muon_time.py).
     exact
         Use the polar factor (a singular value decomposition, slow) in place of Newton-Schulz.
     betas, eps
@@ -155,7 +155,8 @@ class Muon(torch.optim.Optimizer):
             for (parameter, _, group), factor in zip(members, factors, strict=True):
                 rate, decay = float(group["lr"]), group["weight_decay"]
                 size = rate * step_scale(group["scale"], *factor.shape)
-                parameter.mul_(1 - rate * decay)
+                if decay:
+                    parameter.mul_(1 - rate * decay)
                 parameter.add_(factor.reshape(parameter.shape), alpha=-size)
         return loss
 
