@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from neurofb import labels
-from neurofb.measures import contrast
+from neurofb.measures import contrast, factor_cost
 from neurofb.measures.accuracy import against_reference, last_value
 from neurofb.measures.statements import statements, statements_text
 from neurofb.plot.cost import cost_bars
@@ -44,6 +44,7 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     end = last_value(angles).where(accuracy.notnull())
     claims = statements(_statements(accuracy, end, costs["num_parameters"]))
     print(_table(to_bp, to_dense, costs, end), end="\n\n")
+    print(_layers(study), end="\n\n")
     print("Margins in points, angles in degrees:", statements_text(claims), sep="\n")
     result = xr.merge(
         [
@@ -128,6 +129,16 @@ def _statements(
             text = f"{behind} BP, with {share:.0%} of its parameters{why}"
             found.append(contrast(one + 1, bp, text))
     return found
+
+
+def _layers(study: xr.DataTree) -> str:
+    """Return what factors save, layer by layer, in the first factored condition."""
+    for name, run in configurations(study).items():
+        if run.factorised is not None:
+            cost = factor_cost(run.network, run.factorised).drop_vars("other_parameters")
+            columns = ["rank", "break_even_rank", "parameters_dense", "parameters_factored"]
+            return f"{name}, layer by layer\n{cost[columns].to_pandas().round(1).to_string()}"
+    return "no condition is factored"
 
 
 def _table(to_bp: xr.Dataset, to_dense: xr.Dataset, costs: xr.Dataset, angle: xr.DataArray) -> str:

@@ -178,6 +178,8 @@ def _handles(reference: str, chance: float | None, crossed: bool) -> list[Line2D
 
 def _number(value: float) -> str:
     """Write a mean with as many digits as its size needs."""
+    if value == round(value) and value >= 1:
+        return f"{value:.0f}"
     if value == 0 or 0.01 <= abs(value) < 1:
         return f"{value:.3f}"
     return f"{value:.1e}" if abs(value) < 0.01 or abs(value) >= 1e4 else f"{value:.1f}"
