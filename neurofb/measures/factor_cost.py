@@ -33,8 +33,15 @@ _VARIABLES = {
 class NetworkSettings(Protocol):
     """The settings of any network of `neurofb.networks`."""
 
-    in_channels: int
-    image_size: int
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of an image's side."""
+        ...
 
     def build(self, seed: int) -> nn.Module:
         """Make the network."""
