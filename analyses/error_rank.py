@@ -49,7 +49,7 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
         main = hidden.isel(normalisation=(counts > 1).values)
         figures[f"depth{end}"] = plot.rank_over_depth(main)
         figures[f"epochs{end}"] = plot.rank_over_epochs(main)
-        figures[f"accuracy{end}"] = plot.accuracy_against_error_rank(found.isel(layer=-1))
+        figures[f"accuracy{end}"] = plot.accuracy_against_error_rank(_last_layer(found))
         if main.sizes["normalisation"] < hidden.sizes["normalisation"]:
             alone = hidden.isel(normalisation=(counts == 1).values)["test_accuracy"]
             of = alone.notnull().any(["rule", "normalisation", "seed"]).values
@@ -80,6 +80,14 @@ def analyse_rates(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
         num_edges, num = num_edges + bool(edge), num + 1
     print(f"{num_edges} of {num} chosen rates lie at the edge of what was tried")
     return found.assign_attrs(study.attrs), {}
+
+
+def _last_layer(found: xr.Dataset) -> xr.Dataset:
+    """Return the last layer, whose name is then part of what its variables are called."""
+    last = found.isel(layer=-1)
+    for name in ("error_rank", "error_rank_normalised"):
+        last[name].attrs["long_name"] += f", {found['layer'].values[-1]}"
+    return last
 
 
 def _cells(found: xr.Dataset, name: str) -> Iterator[tuple[str, xr.Dataset]]:

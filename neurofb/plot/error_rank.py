@@ -221,9 +221,10 @@ def _write_accuracies(axes: Axes, panel: xr.Dataset, dataset: xr.Dataset, corner
     x, first = (0.03, 0.06 + 0.11 * (len(shown) - 1)) if low else (0.97, 0.83)
     for line, rule in enumerate(shown):
         text = f"{rule} {100 * float(means.sel(rule=rule)):.0f} %"
-        style = {"color": colours[rule], "transform": axes.transAxes, "fontsize": 7}
-        side = "left" if low else "right"
-        axes.text(x, first - 0.11 * line, text, horizontalalignment=side, **style)
+        style: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 7, "zorder": 5}
+        style["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
+        style["horizontalalignment"] = "left" if low else "right"
+        axes.text(x, first - 0.11 * line, text, color=colours[rule], **style)
 
 
 def _explain(

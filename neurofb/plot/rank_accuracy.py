@@ -75,6 +75,7 @@ def accuracy_against_error_rank(
             axes.set_xlabel(axis_label(dataset[measure], width=40))
             axes.set_xlim(0, None)
             tidy(axes)
+        grid[0].set_ylim(0, None)
         grid[0].set_ylabel(axis_label(dataset["test_accuracy"]))
         figure.legend(handles=_run_handles(dataset), loc="outside lower center", ncols=4)
     return figure

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from neurofb.plot import (
+    accuracy_against_error_rank,
+    example_rank_study,
+    measures_by_category,
+    rank_over_depth,
+    rank_over_epochs,
+)
+
+
+def line(axes, gid):
+    return next(line for line in axes.lines if line.get_gid() == gid)
+
+
+@pytest.fixture
+def study() -> xr.Dataset:
+    return example_rank_study()
+
+
+def test_a_panel_a_condition_and_a_line_a_rule(study):
+    figure = rank_over_depth(study)
+    assert len(figure.axes) == 9
+    assert figure.axes[5].get_title(loc="left") == "Muon, batch norm"
+    at = {"optimiser": "Adam", "normalisation": "none"}
+    axes, here = figure.axes[1], study.sel(at)
+    for rule in ("BP", "FA"):
+        end = here.sel(rule=rule).isel(epoch=-1)
+        mean = end.error_rank_normalised.mean("seed")
+        np.testing.assert_allclose(line(axes, rule).get_ydata(), mean)
+        np.testing.assert_allclose(
+            line(axes, f"raw {rule}").get_ydata(), end.error_rank.mean("seed")
+        )
+    seeds = np.array([one.get_ydata() for one in axes.lines if one.get_gid() == "seed"])
+    fa = here.error_rank_normalised.sel(rule="FA").isel(epoch=-1)
+    np.testing.assert_allclose(seeds[3:], fa.transpose("seed", "layer"))
+    start = here.error_rank_normalised.isel(epoch=0).mean(["rule", "seed"])
+    np.testing.assert_allclose(line(axes, "start").get_ydata(), start)
+    assert line(axes, "output").get_ydata()[0] == 9
+    assert line(axes, "ceiling").get_ydata()[0] == 256
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == [
+        f"{r} {100 * float(here.test_accuracy.sel(rule=r).mean()):.0f} %" for r in here.rule.values
+    ]
+
+
+def test_what_was_not_run_is_blank_and_left_out(study):
+    study["error_rank_normalised"].loc[{"optimiser": "SGD", "normalisation": "layer"}] = np.nan
+    study["error_rank_normalised"].loc[{"normalisation": "batch"}] = np.nan
+    del study.attrs["num_classes"]
+    figure = rank_over_depth(study, rows="optimiser", columns="normalisation", raw=False)
+    assert len(figure.axes) == 6
+    assert [axes.axison for axes in figure.axes] == [True, False, True, True, True, True]
+    gids = {one.get_gid() for one in figure.axes[0].lines}
+    assert gids == {"start", "ceiling", "BP", "FA", "seed"}
+
+
+def test_a_run_that_diverged_ends_where_it_was_last_measured(study):
+    at = {"optimiser": "SGD", "normalisation": "none", "rule": "FA"}
+    study["error_rank_normalised"].loc[at | {"epoch": slice(2, None)}] = np.nan
+    left = study.error_rank_normalised.sel(at)
+    drawn = line(rank_over_depth(study).axes[0], "FA").get_ydata()
+    np.testing.assert_allclose(drawn, left.sel(epoch=1).mean("seed"))
+    axes = rank_over_epochs(study).axes[0]
+    np.testing.assert_allclose(line(axes, "FA").get_xdata(), [0, 1])
+
+
+def test_curves_over_epochs_are_those_of_one_layer(study):
+    figure = rank_over_epochs(study, layer="hidden_3")
+    assert "hidden_3" in figure.legends[0].get_title().get_text()
+    here = study.error_rank_normalised.sel(layer="hidden_3", rule="FA", optimiser="SGD")
+    values = here.sel(normalisation="none").transpose("epoch", "seed")
+    axes = figure.axes[0]
+    np.testing.assert_allclose(line(axes, "FA").get_ydata(), values.mean("seed"))
+    seeds = np.array([one.get_ydata() for one in axes.lines if one.get_gid() == "seed"])
+    np.testing.assert_allclose(seeds[3:], values.T)
+    last = line(rank_over_epochs(study).axes[0], "FA").get_ydata()[-1]
+    assert last < values.mean("seed")[-1]
+    with pytest.raises(ValueError, match="layer='stem' is not in the dataset, which has hidden_1"):
+        rank_over_epochs(study, layer="stem")
+
+
+def test_every_run_is_a_marker(study):
+    last = study.isel(layer=-1)
+    start = {f"{n}_start": last[n].isel(epoch=0) for n in ("error_rank", "error_rank_normalised")}
+    end = last.isel(epoch=-1).assign(start)
+    end["test_accuracy"].loc[{"rule": "FA", "optimiser": "SGD", "seed": 1}] = np.nan
+    figure = accuracy_against_error_rank(end)
+    for axes, name in zip(figure.axes, ("error_rank", "error_rank_normalised"), strict=True):
+        one = end.sel(rule="FA", optimiser="Muon", normalisation="batch")
+        drawn = line(axes, "FA, Muon, batch")
+        np.testing.assert_allclose(drawn.get_xydata().T, [one[name], one.test_accuracy])
+        assert drawn.get_color() == "#D55E00"
+        assert line(axes, "chance").get_ydata()[0] == 0.1
+        lost = [one.get_xdata() for one in axes.lines if one.get_gid() == "lost"]
+        expected = end[name].sel(rule="FA", optimiser="SGD", seed=1).values
+        np.testing.assert_allclose(np.concatenate(lost), expected)
+    shapes = {line(figure.axes[0], f"BP, {o}, none").get_marker() for o in end.optimiser.values}
+    fills = {
+        line(figure.axes[0], f"BP, SGD, {n}").get_fillstyle() for n in end.normalisation.values
+    }
+    assert len(shapes) == len(fills) == 3
+    with pytest.raises(ValueError, match="name at least one measure"):
+        accuracy_against_error_rank(end, measures=())
+    with pytest.raises(ValueError, match="no variable 'error_rank_start'"):
+        accuracy_against_error_rank(end.drop_vars("error_rank_start"))
+
+
+def test_categories_side_by_side():
+    values = np.array(
+        [[[0.8, 0.9], [0.4, 0.6], [np.nan] * 2], [[0.5, 0.5], [np.nan] * 2, [0.7, np.nan]]]
+    )
+    dims = ("rule", "control", "seed")
+    names = {"rule": ["BP", "FA"], "control": ["none", "truncate 1", "polar"], "seed": [0, 1]}
+    data = {"rank": (dims, 100 * values), "rank_null": ("rule", [30.0, 20.0])}
+    study = xr.Dataset({"test_accuracy": (dims, values), "test_accuracy_null": 0.1, **data}, names)
+    pair = {"across": "control", "columns": "rule"}
+    figure = measures_by_category(study, ["test_accuracy", "rank"], **pair)
+    bp, fa, bp_rank, fa_rank = figure.axes
+    ticks = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in (bp_rank, fa_rank)]
+    assert ticks == [["none", "truncate 1"], ["none", "polar"]]
+    dots = [dots for dots in bp.collections if dots.get_gid() == "truncate 1"]
+    np.testing.assert_allclose(dots[0].get_offsets(), [[0.85, 0.4], [1.15, 0.6]])
+    assert line(bp, "null").get_ydata()[0] == 0.1
+    assert [line(axes, "null").get_ydata()[0] for axes in (bp_rank, fa_rank)] == [30, 20]
+    np.testing.assert_allclose(line(fa, "lost").get_xdata(), [1.15])
+    assert not [one for one in bp.lines if one.get_gid() == "lost"]
+    with pytest.raises(ValueError, match="name at least one measure"):
+        measures_by_category(study, [], **pair)
