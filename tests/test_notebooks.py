@@ -11,6 +11,7 @@ EXPECTED = {
     "receptive_fields.ipynb": (3, ("low_rank r=2", "<xarray.Dataset>")),
     "scan.ipynb": (3, ("26 done, 0 failed", "seed 0 were left alone: True", "rounder than exact")),
     "feedback_rules.ipynb": (2, ("low_rank r=10", "dLDFA r=10   test accuracy")),
+    "ssa.ipynb": (1, ("SSA-DFA   22200 parameters", "nothing    test accuracy")),
 }
 
 
