@@ -20,9 +20,9 @@ from neurofb.training import Cosine, Optimiser, TrainingConfig
 
 #: learning rates that `rates` and `crossing_rates` try
 RATES = {
-    "SGD": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+    "SGD": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     "Adam": (3e-4, 1e-3, 3e-3, 1e-2),
-    "Muon": (3e-3, 1e-2, 3e-2, 1e-1),
+    "Muon": (3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
 }
 #: learning rate of every condition of `table` and `crossing`
 CHOSEN = {
@@ -81,7 +81,7 @@ def table() -> Study:
 
 
 def rates() -> Study:
-    """Every condition of `table` at four or five rates, one seed: the search it stands on."""
+    """Every condition of `table` at four to seven rates, one seed: the search it stands on."""
     return _search(_table(), "Rates for the rank of the error")
 
 
@@ -96,7 +96,7 @@ def crossing() -> Study:
 
 
 def crossing_rates() -> Study:
-    """LDFA's conditions of `crossing` at four rates, one seed (the others are in `rates`)."""
+    """LDFA's conditions of `crossing` at four or five rates, one seed (the others are in `rates`)."""
     runs = {name: run for name, run in _crossing().items() if name.startswith("LDFA")}
     return _search(runs, "Rates for low-rank feedback")
 
