@@ -30,7 +30,7 @@ def step_cost(config: RunConfig) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If a pathway does not fit the network.
+        If a pathway does not fit the network, or layers are factored.
 
     Examples
     --------
@@ -40,6 +40,12 @@ def step_cost(config: RunConfig) -> xr.Dataset:
     >>> bool((cost.analytic_flops.sum() < cost.counted_flops.sum()).item())
     True
     """
+    if config.factorised is not None:
+        raise ValueError(
+            "factorised: the equations' cost is not known for factored layers; "
+            "neurofb.run_cost.run_cost counts a run's operations, and neurofb.measures.factor_cost "
+            "has the equations"
+        )
     net = config.network
     network = net.build(config.seed)
     size = config.training.batch_size

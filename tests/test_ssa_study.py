@@ -15,6 +15,7 @@ from neurofb.measures import factor_cost
 from neurofb.recipes import call_recipe, load_recipe
 from neurofb.run import build, run
 from neurofb.run_cost import run_cost
+from neurofb.step_cost import step_cost
 from neurofb.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +97,8 @@ def test_cost_of_a_run():
     assert float(half.retraction_flops) == pytest.approx(expected, rel=1e-6)
     assert float(soft.retraction_flops) == 0
     assert float(half.step_flops - soft.step_flops) == float(half.retraction_flops)
+    with pytest.raises(ValueError, match=r"factorised: .*run_cost"):
+        step_cost(recipe("SSA-DFA"))
     # weights, gradients and Adam's two moments, at four bytes
     assert float(dense.training_memory) > 4 * 4 * 269_322
     assert float(half.training_memory) < float(dense.training_memory)
