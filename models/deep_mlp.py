@@ -1,6 +1,6 @@
-"""Deep MLP on Fashion-MNIST: does the error of feedback alignment lose its dimensions, and what helps.
+"""Deep MLP on Fashion-MNIST: does feedback alignment's error lose dimensions, and what helps.
 
-Every function returns a `neurofb.study.Study`. Six hidden layers of 256, 10 000 images, four epochs;
+Every function returns a `neurofb.study.Study`. Six hidden layers of 256, 10 000 images, 4 epochs;
 every run records the ranks of errors, activities, gradients and updates before and after each epoch
 (`neurofb.measures.error_rank`). The rates of `table` and `crossing` are those with the best
 validation accuracy in `rates` and `crossing_rates`, one seed of its own. Those of `causal` are the
@@ -96,7 +96,7 @@ def crossing() -> Study:
 
 
 def crossing_rates() -> Study:
-    """LDFA's conditions of `crossing` at four or five rates, one seed (the others are in `rates`)."""
+    """LDFA's conditions of `crossing` at four or five rates, one seed."""
     runs = {name: run for name, run in _crossing().items() if name.startswith("LDFA")}
     return _search(runs, "Rates for low-rank feedback")
 
