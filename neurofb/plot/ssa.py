@@ -70,8 +70,8 @@ def accuracy_against_parameters(
     --------
     >>> table = xr.Dataset({"test_accuracy": (("condition", "seed"), [[0.9, 0.8], [0.8, 0.8]])})
     >>> names = {"condition": ["BP", "SSA-DFA r=0.1"], "seed": [0, 1]}
-    >>> table = table.assign_coords(names, num_parameters=("condition", [269_322, 42_042]))
-    >>> accuracy_against_parameters(table).axes[0].get_xscale()
+    >>> table = table.assign(num_parameters=("condition", [269_322, 42_042]))
+    >>> accuracy_against_parameters(table.assign_coords(names)).axes[0].get_xscale()
     'log'
     """
     require(dataset, "test_accuracy", "num_parameters")
