@@ -65,7 +65,8 @@ def effective_rank(
     Raises
     ------
     ValueError
-        If `kind` is none of these, x has no dim, no row or no column, or holds NaN or infinity.
+        If `kind` is none of these, or x is not real floating point, has no dim, no row or no
+        column, or holds NaN or infinity.
 
     Examples
     --------
@@ -76,7 +77,10 @@ def effective_rank(
     array([3., 1.])
     """
     _check_kind(kind)
-    if isinstance(x, np.ndarray):
+    is_array = isinstance(x, np.ndarray)
+    if not (np.issubdtype(x.dtype, np.floating) if is_array else x.is_floating_point()):
+        raise ValueError(f"x of {x.dtype} must hold real floating-point numbers")
+    if is_array:
         copy = torch.from_numpy(np.array(x, order="C"))
         rank = effective_rank(copy, kind, center=center, row_normalise=row_normalise)
         return rank.numpy()

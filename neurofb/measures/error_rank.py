@@ -124,7 +124,7 @@ def error_rank(
                 **_of_errors(module, calls[name], kinds, views),
                 "activity_rank": _of_activity(module, calls[name], kinds),
                 "gradient_rank": _ranks(gradient, kinds),
-                "update_rank": _ranks(updates.get(name), kinds),
+                "update_rank": _ranks(updates.get(name), kinds, rounded_to=_dtype(module)),
                 "gradient_angle": _angle(gradient, _gradient(module, exact[name])),
             }
     variables = {
@@ -209,15 +209,26 @@ def _ranks(
     *,
     center: bool = False,
     row_normalise: bool = False,
+    rounded_to: torch.dtype | None = None,
 ) -> list[float]:
-    """Return the ranks of a matrix by all definitions, from one SVD."""
+    """Return the ranks of a matrix by all definitions, from one SVD.
+
+    `rounded_to` is the precision of what the matrix was computed from, if that is less than its
+    own: singular values that are rounding do not count in the numerical rank.
+    """
     if matrix is None or not bool(torch.isfinite(matrix).all()):
         return [math.nan] * len(kinds)
     if set(kinds) == {"participation"}:
         options = {"center": center, "row_normalise": row_normalise}
         return [effective_rank(matrix, "participation", **options).item()]
     s = singular_values(prepare(matrix, center=center, row_normalise=row_normalise))
-    return [spectrum_rank(s, kind, tolerance=rank_tolerance(matrix)).item() for kind in kinds]
+    tolerance = rank_tolerance(matrix if rounded_to is None else matrix.to(rounded_to))
+    return [spectrum_rank(s, kind, tolerance=tolerance).item() for kind in kinds]
+
+
+def _dtype(module: nn.Module) -> torch.dtype | None:
+    """Return the dtype of a module's weights, and so of their gradients."""
+    return next((parameter.dtype for parameter in module.parameters()), None)
 
 
 def _gradient(module: nn.Module, calls: list[Call]) -> Tensor | None:

@@ -128,8 +128,8 @@ class Centre(nn.Module):
                 f"(image, {self.channels}, y, x)"
             )
         mean = self._mean(a) if self.training else self.running_mean
-        offset = (mean - self.bias).to(a.dtype)
-        return a - (offset if a.dim() == 2 else offset[:, None, None])
+        offset = mean - self.bias  # not rounded to half precision: a large mean is to leave wholly
+        return (a - (offset if a.dim() == 2 else offset[:, None, None])).to(a.dtype)
 
     def extra_repr(self) -> str:
         """Return the settings, as a network prints them."""

@@ -190,3 +190,6 @@ def test_what_is_refused():
     for shape in ((0, 3), (3, 0), ()):
         with pytest.raises(ValueError, match="must have at least one row and one column"):
             unchecked(torch.zeros(shape))
+    for bad in (torch.eye(3, dtype=torch.int64), np.eye(3, dtype=bool), torch.ones(2) * 1j):
+        with pytest.raises(ValueError, match=r"x of [\w.]+ must hold real floating-point"):
+            unchecked(bad)

@@ -160,6 +160,16 @@ def test_the_update_is_at_the_rate_before_the_schedule():
     assert sgd.param_groups[0]["lr"] == 1e-12
 
 
+def test_rounding_is_not_counted_in_the_numerical_rank_of_an_update():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, 24), nn.Linear(24, 24), nn.Linear(24, 4))
+    sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+    x, classes = torch.randn(60, 12), torch.arange(60) % 4
+    answer = error_rank(net, x, classes, optimiser=sgd, kinds=["numerical", "entropy"])
+    assert answer.update_rank.sel(definition="numerical").values.tolist() == [3, 3, 3]
+    np.testing.assert_allclose(answer.update_rank, answer.gradient_rank, rtol=1e-5)
+
+
 def everything(network, optimiser):
     """By value."""
     grads = {f"{n}.grad": copy.deepcopy(p.grad) for n, p in network.named_parameters()}

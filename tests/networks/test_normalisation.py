@@ -86,6 +86,13 @@ def test_centre_has_its_mean_in_float32_and_keeps_the_dtype():
     torch.testing.assert_close(centre.running_mean.double(), 0.1 * mean, rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.parametrize("shape", [(400, 2), (40, 2, 5, 3)])
+def test_a_large_mean_is_taken_out_of_half_precision_too(shape):
+    a = (100 + torch.randn(shape)).bfloat16()
+    left = Centre(2)(a).double().movedim(1, -1).flatten(0, -2).mean(0)
+    assert left.abs().max() < 0.01  # numbers near 100 are 0.5 apart there
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
