@@ -8,6 +8,10 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 #: name -> number of pictures, and what is printed
 EXPECTED = {
+    "error_rank.ipynb": (
+        3,
+        ("4, 2, 1, 1           numerical 4.00, entropy 3.36", "FA, Muon, none"),
+    ),
     "receptive_fields.ipynb": (3, ("low_rank r=2", "<xarray.Dataset>")),
     "scan.ipynb": (3, ("26 done, 0 failed", "seed 0 were left alone: True", "rounder than exact")),
     "feedback_rules.ipynb": (2, ("low_rank r=10", "dLDFA r=10   test accuracy")),
