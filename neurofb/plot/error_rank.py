@@ -83,10 +83,9 @@ def rank_over_depth(
                     axes.plot(place, mean, color=colour, gid=f"raw {rule}", **thin)
                 axes.plot(place, values.mean("seed"), color=colour, linewidth=2.0, gid=rule)
                 axes.plot(place, values, "o", color=colour, markersize=2.5, gid="seed")
-            _write_accuracies(axes, panel, dataset, "lower left")
+            _write_accuracies(axes, panel, dataset)
             layers = [str(name) for name in panel["layer"].values]
             axes.set_xticks(place, short_layers(layers))
-            axes.set_ylim(0, 1.06 * float(dataset["ceiling"].max()))
         _label(grid, "layer")
         _explain(figure, dataset, raw=raw)
     return figure
@@ -143,8 +142,7 @@ def rank_over_epochs(
                 axes.plot(epoch, values, color=colour, linewidth=0.7, alpha=0.6, gid="seed")
                 mean = values.mean("seed")
                 axes.plot(epoch, mean, "o-", color=colour, linewidth=2, markersize=3, gid=rule)
-            _write_accuracies(axes, panel, dataset, "upper right")
-            axes.set_ylim(0, 1.06 * float(here["ceiling"].max()))
+            _write_accuracies(axes, panel, here)
         _label(grid, "epoch")
         _explain(figure, dataset, start=False, where=f" of {chosen}")
     return figure
@@ -212,19 +210,17 @@ def _draw_output(axes: Axes, dataset: xr.Dataset) -> None:
         axes.axhline(float(dataset.attrs["num_classes"]) - 1, gid="output", **_OUTPUT)
 
 
-def _write_accuracies(axes: Axes, panel: xr.Dataset, dataset: xr.Dataset, corner: str) -> None:
-    """Write each rule's mean test accuracy into a corner, in its colour."""
+def _write_accuracies(axes: Axes, panel: xr.Dataset, dataset: xr.Dataset) -> None:
+    """Write each rule's mean test accuracy above the highest rank, in its colour."""
+    axes.set_ylim(0, 1.2 * float(dataset["ceiling"].max()))
     means = panel["test_accuracy"].mean("seed")
-    colours = rule_colours(dataset)
-    shown = [rule for rule in colours if bool(means.sel(rule=rule).notnull())]
-    low = corner == "lower left"
-    x, first = (0.03, 0.06 + 0.11 * (len(shown) - 1)) if low else (0.97, 0.83)
-    for line, rule in enumerate(shown):
+    x = 0.02
+    for rule, colour in rule_colours(dataset).items():
+        if bool(means.sel(rule=rule).isnull()):
+            continue
         text = f"{rule} {100 * float(means.sel(rule=rule)):.0f} %"
-        style: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 7, "zorder": 5}
-        style["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
-        style["horizontalalignment"] = "left" if low else "right"
-        axes.text(x, first - 0.11 * line, text, color=colours[rule], **style)
+        axes.text(x, 0.91, text, color=colour, transform=axes.transAxes, fontsize=7)
+        x += 0.03 * len(text) + 0.05
 
 
 def _explain(
