@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -223,6 +224,10 @@ def _orthogonalise(g: Tensor, exact: bool, num_iterations: int, ns_dtype: str) -
     return newton_schulz(g, num_iterations=num_iterations, dtype=_DTYPES[ns_dtype])
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) >= 1
+
+
 def _check_settings(group: dict[str, Any]) -> None:
     """Refuse settings out of their range."""
     ranges = {
@@ -230,7 +235,7 @@ def _check_settings(group: dict[str, Any]) -> None:
         "weight_decay": (0 <= group["weight_decay"] < math.inf, "a finite number >= 0"),
         "momentum": (0 <= group["momentum"] < 1, "in [0, 1)"),
         "scale": (group["scale"] in _SCALES, f"one of {', '.join(_SCALES)}"),
-        "num_iterations": (group["num_iterations"] >= 1, "an integer >= 1"),
+        "num_iterations": (_is_count(group["num_iterations"]), "an integer >= 1"),
         "ns_dtype": (group["ns_dtype"] in _DTYPES, f"one of {', '.join(_DTYPES)}"),
         "betas": (all(0 <= beta < 1 for beta in group["betas"]), "two numbers in [0, 1)"),
         "eps": (group["eps"] >= 0, "a number >= 0"),

@@ -44,7 +44,8 @@ def newton_schulz(
     Raises
     ------
     ValueError
-        If `num_iterations` is below 1 or `dtype` is no floating-point type.
+        If `g` has fewer than two dims, `num_iterations` is below 1 or `dtype` is no floating-point
+        type.
 
     References
     ----------
@@ -57,6 +58,8 @@ def newton_schulz(
     >>> newton_schulz(g).diagonal()
     tensor([0.7020, 0.7087])
     """
+    if g.dim() < 2:
+        raise ValueError(f"g of shape {tuple(g.shape)} must have rows and columns")
     if num_iterations < 1:
         raise ValueError(f"num_iterations={num_iterations} must be at least 1")
     if not dtype.is_floating_point:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -230,7 +231,7 @@ def check_mode(mode: str, *, rank: int | None, share: float | None, amount: floa
     if mode not in _MODES:
         raise ValueError(f"mode={mode!r} must be one of {', '.join(_MODES)}")
     fits = {
-        "rank": (rank, rank is not None and rank >= 1, "an integer >= 1"),
+        "rank": (rank, isinstance(rank, Integral) and rank >= 1, "an integer >= 1"),
         "share": (share, share is not None and 0 < share <= 1, "a number in (0, 1]"),
         "amount": (amount, amount is not None and 0 <= amount <= 1, "a number in [0, 1]"),
     }

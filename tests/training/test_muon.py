@@ -1,6 +1,7 @@
 """Muon as an optimiser: equal to torch's where torch has it, and all that torch's refuses."""
 
 import copy
+import inspect
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -418,6 +419,10 @@ def test_settings_survive_json_and_changes_by_name():
 
 
 def test_odd_arguments_of_newton_schulz():
+    with pytest.raises(ValueError, match=r"g of shape \(3,\) must have rows and columns"):
+        inspect.unwrap(newton_schulz)(torch.ones(3))
+    with pytest.raises(ValueError, match=r"num_iterations=2.5 must be an integer >= 1"):
+        Muon([{"params": [nn.Linear(2, 2).weight], "num_iterations": 2.5}])
     with pytest.raises(ValueError, match="num_iterations=0 must be at least 1"):
         newton_schulz(torch.eye(2), num_iterations=0)
     with pytest.raises(ValueError, match=r"dtype=torch.int64 must be a floating-point type"):

@@ -1,5 +1,6 @@
 """The rank-controlled update: its identities, and momentum SGD where nothing is controlled."""
 
+import inspect
 import math
 from typing import Any
 
@@ -18,6 +19,7 @@ from neurofb.training import (
     polar_factor,
     why_not_stacked,
 )
+from neurofb.training.rank_control import check_mode
 
 SHAPES = [(7, 7), (5, 11), (11, 5), (3, 6, 4)]
 MODES: list[dict[str, Any]] = [
@@ -103,6 +105,17 @@ def test_effective_rank_rises_with_the_amount_and_falls_with_the_cut():
     ]
     assert cuts == sorted(set(cuts))
     assert cuts[-1] == pytest.approx(amounts[0])
+
+
+@pytest.mark.parametrize("match_norm", [False, True])
+def test_interpolation_of_a_matrix_of_low_rank_stays_among_its_directions(match_norm: bool):
+    matrix = gaussian(9, 3) @ gaussian(3, 12, seed=1)
+    s = np.linalg.svd(matrix, compute_uv=False)[:3]
+    for t in (0.0, 0.4, 1.0):
+        result = control_rank(matrix, "interpolate", amount=t, match_norm=match_norm)
+        expected = np.sqrt((1 - t) * s**2 + t * np.mean(s**2))  # of the three that there are
+        found = np.linalg.svd(result, compute_uv=False)
+        np.testing.assert_allclose(found, [*expected, *[0] * 6], atol=1e-12)
 
 
 def test_a_share_that_rounding_puts_above_a_whole_number():
@@ -198,6 +211,11 @@ def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str)
         RankControlled([nn.Linear(2, 2).weight], **settings)
     with pytest.raises(ValueError, match=f"RankControlled with options=.*: {message}"):
         Optimiser(name="RankControlled", options=settings).build(nn.Linear(2, 2))
+
+
+def test_half_a_rank_is_refused():
+    with pytest.raises(ValueError, match=r"rank=1.5 must be an integer >= 1"):
+        inspect.unwrap(check_mode)("truncate", rank=1.5, share=None, amount=None)
 
 
 @pytest.mark.parametrize(
