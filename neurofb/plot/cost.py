@@ -1,5 +1,6 @@
 """What conditions cost, as shares of a reference."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,8 @@ def cost_bars(
                 )
             axes.axvline(100, color="black", linestyle=":", linewidth=0.9)
             axes.set_xlim(0, 1.3 * float(share.max()))
-            axes.set_title(axis_label(cost, width=30), loc="left", fontsize=7.5)
+            title = textwrap.fill(str(cost.attrs.get("long_name", cost.name)), 30)
+            axes.set_title(title, loc="left", fontsize=7.5)  # no units: these are shares
             axes.set_xlabel(f"% of {reference}")
             axes.set_ylim(len(names) - 0.4, -0.6)
             tidy(axes)
