@@ -53,8 +53,8 @@ def error_rank(
     look at `error_rank_normalised` beside it, or compare at equal loss.
 
     As for `neurofb.measures.alignment`, the images go forwards and back through copies of the
-    network in training mode, all at once; network, optimiser and random state are left as they
-    were.
+    network in training mode, all at once and in the precision of its weights, also where training
+    multiplies in bfloat16; network, optimiser and random state are left as they were.
 
     Parameters
     ----------

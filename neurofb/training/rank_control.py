@@ -94,7 +94,8 @@ class RankControlled(torch.optim.Optimizer):
 
     M ← μ M + G + λ W as in `torch.optim.SGD`, then W ← W − η `control_rank` (M), a kernel
     flattened to output × all its inputs. In a group with ``matrix=False``, and with the mode
-    "none", it is `torch.optim.SGD` itself.
+    "none", it is `torch.optim.SGD` itself. The decay λ W is part of what is controlled, so in the
+    other modes W − B of Kolen-Pollack learning does not shrink by the factor 1 − η λ a step.
 
     Parameters
     ----------
