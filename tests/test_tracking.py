@@ -66,7 +66,7 @@ def test_they_change_nothing(finished):
 
 def test_beside_alignment_in_a_study(finished):
     config, tree = finished
-    both = recipe(**{"measurement.alignment_images": "8", "training.snapshot_steps": "[0, 4, 12]"})
+    both = recipe(**{"measurement.alignment_images": "32", "training.snapshot_steps": "[0, 4, 12]"})
     runs = {("ranks", 0): tree, ("both", 0): run(both, progress=False)}
     assert runs["both", 0]["alignment"].to_dataset().gradient_cosine.dims == ("epoch", "layer")
     study = side_by_side("study", {"ranks": config, "both": both}, runs)
