@@ -6,7 +6,7 @@
 import contextlib
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from neurofb.feedback.match import layer_type
 from neurofb.feedback.phase import Phase, listening
 from neurofb.labels import coordinate, variable
 from neurofb.measures.flops import operation_flops
+from neurofb.measures.graph_phases import announce, ends_of_factored_layers
 
 #: what a training step consists of
 PHASES = (
@@ -72,7 +73,9 @@ def compute_cost(
         *weight_gradient*, of linear layers and convolutions; *pathway_learning*, the
         pseudo-gradients of the feedback matrices; *svd_refresh* and whatever else happens every n
         passes, divided by n; *optimiser*. In a layer that cannot carry a pathway (in
-        `nn.MultiheadAttention`) the weight gradient counts as error.
+        `nn.MultiheadAttention`) the weight gradient counts as error. In a layer of factors δ U
+        serves the gradients and, under backpropagation, the error: it counts as error where an
+        error goes on through U, else as weight gradient.
 
     Raises
     ------
@@ -110,6 +113,8 @@ class _Counter(TorchDispatchMode):
     def __init__(self, phases: list[Phase]) -> None:
         super().__init__()
         self.phases, self.base = phases, "forward"
+        #: of the node that runs: where an operation's outputs lie, and what it has added
+        self.recent: list[tuple[list[int], tuple[str, str], float, float]] = []
         self.flops: dict[tuple[str, str], float] = defaultdict(float)
         self.bytes: dict[tuple[str, str], float] = defaultdict(float)
 
@@ -127,10 +132,29 @@ class _Counter(TorchDispatchMode):
             flops, kind = max(sum(t.numel() for t in written), largest), "elementwise"
         phase = self.phases[-1] if self.phases else Phase(self.base)
         key = (phase.name, kind)
-        self.flops[key] += flops / phase.every
         size = sum(t.numel() * t.element_size() for t in (*read, *written))
-        self.bytes[key] += size / phase.every
+        flops, size = flops / phase.every, size / phase.every
+        self.flops[key] += flops
+        self.bytes[key] += size
+        # A convolution's three gradients are two products and, the vector, a sum.
+        products = [t for t in written if t.dim() > 1] or written
+        self.recent.append(([t.data_ptr() for t in products], key, flops, size))
         return out
+
+    def start(self, phase: str) -> None:
+        """Begin with a node of the graph."""
+        self.base = phase
+        self.recent.clear()
+
+    def book_again(self, gradients: list[Tensor], phase: str) -> None:
+        """Put what made some of a node's gradients under another phase, by its share of outputs."""
+        places = {gradient.data_ptr() for gradient in gradients}
+        for outputs, (old, kind), flops, size in reversed(self.recent):
+            share = len(places.intersection(outputs)) / max(1, len(outputs))
+            places.difference_update(outputs)
+            for table, amount in ((self.flops, flops), (self.bytes, size)):
+                table[old, kind] -= share * amount
+                table[phase, kind] += share * amount
 
 
 aten = torch.ops.aten
@@ -150,8 +174,9 @@ def _step(
     fb.present_targets(network, labels)
     counter = counter or _Counter([])
     with counter:
-        loss = F.cross_entropy(network(images), labels)
-        _announce(loss, set(fb.pathway_parameters(network)), counter)
+        with ends_of_factored_layers(network) as ends:
+            loss = F.cross_entropy(network(images), labels)
+        announce(loss, network, ends, set(fb.pathway_parameters(network)), counter)
         loss.backward()
         counter.base = "optimiser"
         if optimiser is not None:
@@ -164,51 +189,6 @@ def _split_plain_layers(network: nn.Module) -> None:
         if layer_type(module) in (nn.Linear, nn.Conv2d):
             with contextlib.suppress(ValueError):  # inside of nn.MultiheadAttention
                 fb.attach(network, {name: fb.Exact()})
-
-
-def _announce(loss: Tensor, matrices: set[nn.Parameter], counter: _Counter) -> None:
-    """Let every node of the graph say, before it runs, to which phase it belongs."""
-
-    def say(phase: str) -> Any:
-        def hook(_: Any) -> None:
-            counter.base = phase
-
-        return hook
-
-    for node in _nodes(loss.grad_fn):
-        phase = "error"
-        if _to_parameter(node) or (node.name() in _PRODUCTS and _only_parameters(node)):
-            phase = "weight_gradient"
-        if getattr(node, "variable", None) in matrices:
-            phase = "pathway_learning"
-        node.register_prehook(say(phase))
-
-
-_PRODUCTS = ("AddmmBackward0", "MmBackward0", "ConvolutionBackward0")
-_LAYOUTS = ("TBackward0", "TransposeBackward0", "ViewBackward0", "ToCopyBackward0")
-
-
-def _nodes(root: Any) -> Iterator[Any]:
-    """Yield every node of a graph once."""
-    seen, waiting = {root}, [root]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        after = {n for n, _ in node.next_functions if n is not None} - seen
-        seen |= after
-        waiting.extend(after)
-
-
-def _only_parameters(node: Any) -> bool:
-    """Whether a node's gradients are those of parameters, so that it propagates no error."""
-    return all(_to_parameter(n) for n, _ in node.next_functions if n is not None)
-
-
-def _to_parameter(node: Any) -> bool:
-    """Whether a node does no more than hand a gradient to a parameter."""
-    while node.name() in _LAYOUTS:
-        node = node.next_functions[0][0]
-    return node is not None and hasattr(node, "variable")
 
 
 def _tensors(tree: Any) -> list[Tensor]:

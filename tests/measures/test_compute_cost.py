@@ -8,7 +8,7 @@ from torch import nn
 
 from neurofb import feedback as fb
 from neurofb.measures import analytic_cost, compute_cost
-from neurofb.networks import ViTConfig
+from neurofb.networks import SVDConv2d, ViTConfig, factored_layers, factorise
 
 BATCH, IN, HIDDEN, OUT = 12, 8, 10, 6
 
@@ -60,7 +60,7 @@ DIRECT = {
 
 
 def batch(network):
-    shape = (BATCH, 2, 6, 6) if isinstance(network[0], nn.Conv2d) else (BATCH, IN)
+    shape = (BATCH, 2, 6, 6) if isinstance(network[0], nn.Conv2d | SVDConv2d) else (BATCH, IN)
     return torch.randn(shape), torch.randint(OUT, (BATCH,))
 
 
@@ -228,3 +228,47 @@ def test_wrong_arguments():
         compute_cost(network, torch.randn(0, IN), torch.zeros(0, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"no nn\.Linear or nn\.Conv2d layer ran"):
         analytic_cost(nn.ReLU(), torch.randn(3, IN))
+
+
+@pytest.mark.parametrize("unfolding", ["separable", "channel"])
+@pytest.mark.parametrize("make", [mlp, conv])
+@pytest.mark.parametrize("method", ["SVD-BP", "SSA-FA", "SSA-DFA"])
+def test_products_of_factored_layers_by_hand(make, method, unfolding):
+    """δ U, and the gradients of U and V from it; the error through U and V, or by feedback."""
+    network = make()
+    if make is conv:
+        network[3] = nn.Conv2d(4, 6, 3, stride=2)  # without groups
+    factorise(network, 0.5, unfolding=unfolding)
+    images, labels = batch(network)
+    layers = factored_layers(network)
+    names = list(layers)
+    specs = {"SSA-FA": fb.SVDSpace(), "SSA-DFA": fb.SVDSpaceDirect(source=names[-1])}
+    if method in specs:
+        fb.attach(network, dict.fromkeys(names[1:], specs[method]), example_input=images)
+    pathways = {name: layer.pathway for name, layer in fb.feedback_layers(network)}
+    expected = dict.fromkeys(("forward", "error", "weight_gradient"), 0)
+    h = images
+    for name, module in network.named_children():
+        out = module(h)
+        if name in names:
+            layer, pathway = layers[name], pathways.get(name)
+            (m, n), r = layer.matrix_shape, layer.rank
+            rows, middle = BATCH, BATCH
+            if isinstance(layer, SVDConv2d):
+                rows = out.numel() // out.shape[1]
+                middle = layer.geometry.middle(h.shape, r).numel() // r
+            by_u, by_v = 2 * rows * r * m, 2 * middle * r * n
+            first = name == names[0]
+            expected["forward"] += by_u + by_v
+            expected["weight_gradient"] += by_u + by_v + by_u * (first or method != "SVD-BP")
+            if method == "SSA-DFA":
+                q = 0 if pathway is None else len(pathway.get_buffer("B_S"))
+                expected["error"] += 2 * BATCH * q * (OUT + h[0].numel())
+            else:
+                expected["error"] += 0 if first else by_u + by_v
+        h = out.detach()
+    cost = compute_cost(network, images, labels).flops
+    found = cost.sel(kind="product").to_series().to_dict()
+    assert {phase: found[phase] for phase in expected} == expected
+    assert sum(found.values()) == sum(expected.values())
+    assert (cost >= 0).all()
