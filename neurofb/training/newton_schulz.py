@@ -117,7 +117,12 @@ def decompose(
     """
     g = g if g.dtype == torch.float64 else g.float()
     finite = g.isfinite().all(-1).all(-1)[..., None, None]
-    u, s, v = torch.linalg.svd(g.where(finite, 0.0), full_matrices=False)
+    g = g.where(finite, 0.0)
+    try:
+        u, s, v = torch.linalg.svd(g, full_matrices=False)
+    except torch.linalg.LinAlgError:
+        # In single precision LAPACK gives up on some large matrices that are almost orthonormal.
+        u, s, v = (part.to(g) for part in torch.linalg.svd(g.double(), full_matrices=False))
     return u, s.where(finite[..., 0], torch.nan), v
 
 

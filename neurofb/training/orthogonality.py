@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from neurofb.training.newton_schulz import decompose
+
 
 @torch.no_grad()
 def orthonormal_factor(matrix: Tensor) -> Tensor:
@@ -30,8 +32,9 @@ def orthonormal_factor(matrix: Tensor) -> Tensor:
             [0.8000]])
     """
     _check_tall(matrix)
-    q, r = torch.linalg.qr(matrix)
-    return q * torch.where(r.diagonal() < 0, -1.0, 1.0).to(q)
+    half = matrix.dtype in (torch.bfloat16, torch.float16)  # for which there is none
+    q, r = torch.linalg.qr(matrix.float() if half else matrix)
+    return (q * torch.where(r.diagonal() < 0, -1.0, 1.0).to(q)).to(matrix)
 
 
 @torch.no_grad()
@@ -62,8 +65,8 @@ def nearest_orthonormal(matrix: Tensor) -> Tensor:
     _check_tall(matrix)
     if not bool(torch.isfinite(matrix).all()):
         return matrix.clone()
-    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    return left @ right
+    left, _, right = decompose(matrix)
+    return (left @ right).to(matrix)
 
 
 @torch.no_grad()

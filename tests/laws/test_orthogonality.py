@@ -53,6 +53,31 @@ def test_float32_is_held_to_rounding(retract):
 
 
 @pytest.mark.parametrize("retract", RETRACTIONS.values(), ids=RETRACTIONS.keys())
+def test_half_precision_is_computed_in_single(retract):
+    a = gaussian(20, 6).bfloat16()
+    u = retract(a)
+    assert u.dtype == torch.bfloat16
+    assert torch.equal(u, retract(a.float()).bfloat16())
+
+
+def test_polar_survives_a_decomposition_that_does_not_converge(monkeypatch):
+    """LAPACK's in float32 failed on a 1536 x 768 factor one step away from orthonormal."""
+    svd, calls = torch.linalg.svd, []
+
+    def fails(matrix: Tensor, **named: bool) -> object:
+        calls.append(matrix.dtype)
+        if matrix.dtype == torch.float32:
+            raise torch.linalg.LinAlgError("linalg.svd: The algorithm failed to converge")
+        return svd(matrix, **named)
+
+    a = gaussian(12, 4).float()
+    expected = nearest_orthonormal(a)
+    monkeypatch.setattr(torch.linalg, "svd", fails)
+    torch.testing.assert_close(nearest_orthonormal(a), expected)
+    assert calls == [torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("retract", RETRACTIONS.values(), ids=RETRACTIONS.keys())
 def test_both_retractions_agree_with_a_tangent_step_to_first_order(retract):
     u = orthonormal(12, 4)
     direction = tangent(gaussian(12, 4, seed=1), u)
