@@ -72,13 +72,18 @@ class Factorised:
         Raises
         ------
         ValueError
-            If a pattern matches no linear layer or convolution inside of the network.
+            If a pattern matches no linear layer or convolution inside, or there are pathways.
 
         Examples
         --------
         >>> Factorised(rank=0.5).ranks(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3)))
         {'0': 4, '1': 3}
         """
+        for name, module in network.named_modules():
+            if hasattr(type(module), "plain"):  # `neurofb.feedback.attach` gave it this class
+                raise ValueError(
+                    f"layer {name!r} carries a pathway or sends its error; detach first"
+                )
         plain = {n: m for n, m in network.named_modules() if _is_plain(m)}
         found: dict[str, int] = {}
         for pattern in self.layers:
@@ -117,8 +122,8 @@ def factorise(
     Raises
     ------
     ValueError
-        If a pattern matches no linear layer or convolution, the network is itself one, or a
-        convolution cannot be factored. The network is then unchanged.
+        If a pattern matches no linear layer or convolution, the network is itself one, carries
+        pathways, or a convolution cannot be factored. The network is then unchanged.
 
     Examples
     --------
@@ -145,10 +150,11 @@ def factorise(
 
 
 def fold(network: nn.Module, *, dense: bool = False) -> nn.Module:
-    """Replace factored layers by plain ones that compute the same with fewer operations, in place.
+    """Replace factored layers by plain ones that compute the same with fewer weights, in place.
 
     A layer with r (m + n) ≥ m n becomes dense, another the product of two plain layers, V and
-    U diag(s), in an `nn.Sequential`.
+    U diag(s), in an `nn.Sequential`. (A separable convolution with a stride in x can still take
+    more operations: its vertical half sees every column.)
 
     Parameters
     ----------

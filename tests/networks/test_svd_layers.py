@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from neurofb.feedback import Random, attach
 from neurofb.networks import (
     ConvNetConfig,
     Factorised,
@@ -260,6 +261,12 @@ def test_what_cannot_be_factorised_is_named():
         factorise(network[0], 1)
     with pytest.raises(ValueError, match="network is itself a factored layer"):
         fold(SVDLinear(3, 2, 1))
+    for carrier, other in (("0", "2"), ("2", "0")):
+        carries = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+        attach(carries, {carrier: Random()})
+        with pytest.raises(ValueError, match=f"layer '{carrier}' carries a pathway"):
+            factorise(carries, 1)
+        assert type(carries.get_submodule(other)) is nn.Linear
     for name, value in [("rank", 0), ("last_rank", 1.5), ("rank", True)]:
         with pytest.raises(ValueError, match=f"{name}={value} must be"):
             Factorised(**{name: value})
