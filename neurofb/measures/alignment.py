@@ -19,6 +19,7 @@ from neurofb.measures.pathway_matrix import (
     through_channel_factor,
 )
 from neurofb.measures.two_passes import Call, Calls, TwoPasses
+from neurofb.networks.svd_factors import SVDLayer
 
 _VARIABLES = {
     "gradient_cosine": ("1", "cosine of the weight's gradient to that of backpropagation"),
@@ -184,10 +185,11 @@ def _finish(row: _Row, name: str, passes: TwoPasses) -> dict[str, float]:
         if own is not None and exact is not None:
             gradient = compare(own, exact)
     if carrier is not None:
-        if is_map(module) and "weight" in weights:
-            weight = weights["weight"].detach()
-            kernel = carrier.pathway.kernel(weight)
-            matrix = matrix if kernel is None else compare(kernel, weight)
+        # A layer that keeps factors has no such parameter, but a weight.
+        weight = module.dense_weight() if isinstance(module, SVDLayer) else weights.get("weight")
+        if is_map(module) and weight is not None:
+            kernel = carrier.pathway.kernel(weight.detach())
+            matrix = matrix if kernel is None else compare(kernel, weight.detach())
         directions = channel_directions(carrier.pathway)
         if directions is not None:
             drift = orthonormality_drift(directions[1])

@@ -159,6 +159,9 @@ def test_subspace_term_is_the_distance_of_projectors():
 def test_hoyer_term_of_known_values():
     assert hoyer_term(torch.full((9,), -0.3))[0].item() == pytest.approx(3)
     assert hoyer_term(torch.tensor([0.0, 7.0, 0.0]))[0] == 1
+    value, gradient = hoyer_term(torch.tensor([-0.3]))  # a layer of rank 1: constant
+    assert value == 1
+    assert not gradient.any()
     value, gradient = hoyer_term(torch.zeros(3))
     assert value == 0
     assert not gradient.any()

@@ -10,6 +10,7 @@ from torch.nn import functional
 from neurofb import feedback as fb
 from neurofb.measures import alignment
 from neurofb.measures.overlap import captured_energy, compare, orthonormality_drift, project
+from neurofb.networks import factorise
 from neurofb.networks.noise import GaussianNoise
 
 PATHWAYS = {
@@ -210,6 +211,29 @@ def test_feedback_with_the_weight_itself_is_aligned():
     for name in ("error_norm_ratio", "matrix_norm_ratio"):
         np.testing.assert_allclose(answer[name], [np.nan, 2, 2])
     np.testing.assert_allclose(answer.relative_distance, [np.nan, 1, 1])
+
+
+def test_factored_layers_have_a_weight_to_compare_the_feedback_with():
+    network = factorise(mlp(), 0.5)
+    fb.attach(network, {"2": fb.SVDSpace(), "4": fb.SVDSpace()})
+    away = alignment(network, *batch()).weight_angle.values
+    assert np.isnan(away[0])
+    assert ((away[1:] > 45) & (away[1:] < 135)).all()
+    for _, layer in fb.feedback_layers(network):
+        layer.pathway.copy_from_layer(layer)
+        layer.pathway.B_S.mul_(2)
+    answer = alignment(network, *batch())
+    for name in ("delta_angle", "weight_angle"):
+        np.testing.assert_allclose(answer[name], [np.nan, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(answer.matrix_norm_ratio, [np.nan, 2, 2])
+    np.testing.assert_allclose(answer.relative_distance, [np.nan, 1, 1])
+
+
+def test_angles_of_a_tensor_to_itself_to_its_negative_and_to_an_independent_one():
+    a, b = torch.randn(2, 100, 200, generator=torch.Generator().manual_seed(0))
+    assert compare(a, a).angle == pytest.approx(0, abs=1e-3)
+    assert compare(a, -a).angle == pytest.approx(180, abs=1e-3)
+    assert compare(a, b).angle == pytest.approx(90, abs=3 * 0.405)  # 1 / √20 000 rad is 0.405°
 
 
 def test_full_rank_from_the_svd_is_backpropagation():
