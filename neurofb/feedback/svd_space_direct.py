@@ -46,8 +46,9 @@ class SVDSpaceDirect:
         √pixels so that its norm does not depend on their number.
     match_energy
         Scale B_S to a root mean square of √2: g is as strong as through the transpose of a layer
-        with He-normal weights. (Else it grows with √(n_in / n_source), about 5 for 256 units and 10
-        classes, which plain SGD does not bear.)
+        with He-normal weights, if q = n_source (a smaller q carries its share of e only). (Else it
+        grows with √(n_in / n_source), about 5 for 256 units and 10 classes, which plain SGD does
+        not bear.)
 
     Raises
     ------
