@@ -22,13 +22,12 @@ from neurofb.training import Cosine, Optimiser, RankSchedule, SVDSpaceTraining, 
 Method = Literal["BP", "SVD-BP", "FA", "DFA", "SSA-FA", "SSA-DFA"]
 Orthogonality = Literal["retract", "polar", "soft", "none"]
 FACTORED = ("SVD-BP", "SSA-FA", "SSA-DFA")
-#: method → pathway of the layers behind the first, and that of the readout: what a direct route
-#: would bring from the readout to its own input is a pathway on it
+#: method → pathway of the layers behind the first, and that of the readout
 PATHWAYS: dict[str, tuple[PathwaySpec, PathwaySpec]] = {
     "FA": (Random(start="normal"), Random(start="normal")),
     "DFA": (DirectRandom(), Random(start="normal")),
     "SSA-FA": (SVDSpace(), SVDSpace()),
-    "SSA-DFA": (SVDSpaceDirect(), SVDSpace()),
+    "SSA-DFA": (SVDSpaceDirect(), SVDSpaceDirect()),
 }
 #: updates with 128 images in an epoch of 20 000
 EPOCH = 157
@@ -178,7 +177,7 @@ def convolution() -> Study:
 
 
 def _convolutional(method: Method) -> RunConfig:
-    """Return one method on three convolutions."""
+    """Return one method on three convolutions; the first, of one grey channel, stays dense."""
     config = RunConfig(
         name=f"ConvNet, {method}",
         data=FashionMNIST(num_train=10_000, normalise="dataset"),
@@ -192,7 +191,11 @@ def _convolutional(method: Method) -> RunConfig:
         training=_training(4, EPOCH, 64, ADAM),
         measurement=Measurement(layers=(), rank_images=256),
     )
-    return _with(config, method, 0.5, SVDSpaceTraining(), ("conv_[23]",))
+    config = _with(config, method, 0.5, SVDSpaceTraining(), ("conv_[23]",))
+    if config.factorised is None:
+        return config
+    layers = ("conv_[23]", "readout")
+    return replace(config, factorised=replace(config.factorised, layers=layers))
 
 
 def _with(
