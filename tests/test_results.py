@@ -58,3 +58,42 @@ def test_the_readmes_statements_on_the_surface_are_the_datasets(capsys):
     )
     assert len(said) == 8
     assert {row[1:] for row in said} <= {row[1:] for row in rows}
+
+
+@pytest.mark.parametrize("results", ["error_rank_rates", "error_rank_crossing_rates"])
+def test_the_deep_mlps_rates_are_those_with_the_best_validation_accuracy(results, capsys):
+    chosen = runpy.run_path(str(ROOT / "models/deep_mlp.py"))["CHOSEN"]
+    analyse = load_recipe(f"{ROOT / 'analyses/error_rank.py'}::analyse_rates")
+    analyse(labels.load(ROOT / f"results/{results}.nc"))
+    found = dict(re.findall(r'^  "([^"]+)": ([0-9.]+),', capsys.readouterr().out, re.MULTILINE))
+    assert len(found) >= 16
+    for label, rate in found.items():
+        assert chosen[label] == float(rate), label
+
+
+@pytest.mark.parametrize("results", ["error_rank", "error_rank_cnn"])
+def test_the_tables_of_error_ranks_are_the_datasets(results):
+    study = labels.load(ROOT / f"results/{results}.nc")
+    accuracy = 100 * study["test_accuracy"]
+    ranks = study["error_rank"].to_dataset().sel(definition="entropy", view="sample")
+    ranks = ranks.isel(epoch=-1).mean("seed")
+    text = (ROOT / "docs/error_rank.md").read_text(encoding="utf-8")
+    checked = 0
+    for row in re.findall(r"^\| (.+) \|$", text, re.MULTILINE):
+        cells = row.split(" | ")
+        label = ", ".join(cells[:3])
+        if len(cells) != 6 or label not in accuracy["condition"].values:
+            continue
+        seeds = accuracy.sel(condition=label).values
+        layers = [name for name in ranks["layer"].values if name != "readout"]
+        normalised, raw = ([int(rank) for rank in cell.split()] for cell in cells[4:])
+        if len(raw) != len(layers):
+            continue  # of the study with another number of layers
+        numbers = [float(n) for n in re.findall(r"\d+\.\d+", cells[3])]
+        expected = [seeds.mean(), seeds.std(ddof=1)]
+        np.testing.assert_allclose(numbers, expected, atol=0.06)
+        here = ranks.sel(condition=label, layer=layers)
+        np.testing.assert_allclose(normalised, here["error_rank_normalised"], atol=0.51)
+        np.testing.assert_allclose(raw, here["error_rank"], atol=0.51)
+        checked += 1
+    assert checked == accuracy.sizes["condition"]
