@@ -97,3 +97,22 @@ def test_the_tables_of_error_ranks_are_the_datasets(results):
         np.testing.assert_allclose(raw, here["error_rank"], atol=0.51)
         checked += 1
     assert checked == accuracy.sizes["condition"]
+
+
+def test_the_readmes_table_of_error_ranks_is_the_dataset():
+    study = labels.load(ROOT / "results/error_rank.nc")
+    accuracy = 100 * study["test_accuracy"]
+    at = {"definition": "entropy", "view": "sample", "layer": "hidden_6"}
+    ranks = study["error_rank/error_rank_normalised"].sel(at).isel(epoch=-1).mean("seed")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (SGD|Adam|Muon) \| (\w+) \| (\d+) \| (\d+) \| (.+) \|$", text, re.MULTILINE
+    )
+    assert len(rows) == 9
+    for optimiser, normalisation, *rank, cells in rows:
+        names = [f"{rule}, {optimiser}, {normalisation}" for rule in ("BP", "FA")]
+        np.testing.assert_allclose([int(n) for n in rank], ranks.sel(condition=names), atol=0.51)
+        seeds = accuracy.sel(condition=names)
+        expected = np.stack([seeds.mean("seed"), seeds.std("seed", ddof=1)], axis=1).ravel()
+        numbers = [float(n) for n in re.findall(r"\d+\.\d+", cells)]
+        np.testing.assert_allclose(numbers, expected, atol=0.06)
