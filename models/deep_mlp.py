@@ -2,10 +2,9 @@
 
 Every function returns a `neurofb.study.Study`. Six hidden layers of 256, 10 000 images, 4 epochs;
 every run records the ranks of errors, activities, gradients and updates before and after each epoch
-(`neurofb.measures.error_rank`). The rates of `table` and `crossing` are those with the best
-validation accuracy in `rates` and `crossing_rates`, one seed of its own. Those of `causal` are the
-SGD rates of `table`, whatever is done to the update, whose norm stays what it was. A run that
-diverges is kept as such: it has no accuracy.
+(`neurofb.measures.error_rank`). The rates of `table`, `crossing` and `causal` are those
+with the best validation accuracy in `rates`, `crossing_rates` and `causal_rates`, one seed of its
+own. A run that diverges is kept as such: it has no accuracy.
 """
 
 from dataclasses import replace
@@ -18,11 +17,12 @@ from neurofb.networks import MLPConfig
 from neurofb.study import Study
 from neurofb.training import Cosine, Optimiser, TrainingConfig
 
-#: learning rates that `rates` and `crossing_rates` try
+#: learning rates that `rates`, `crossing_rates` and `causal_rates` try
 RATES = {
     "SGD": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     "Adam": (3e-4, 1e-3, 3e-3, 1e-2),
     "Muon": (3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+    "RankControlled": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
 }
 #: learning rate of every condition of `table` and `crossing`
 CHOSEN = {
@@ -64,6 +64,22 @@ CHOSEN = {
     "LDFA r=10, normative, Adam, batch": 0.003,
     "LDFA r=10, normative, Muon, none": 0.01,
     "LDFA r=10, normative, Muon, batch": 0.1,
+}
+#: learning rate of every condition of `causal`
+CAUSAL = {
+    "BP, none": 0.03,
+    "BP, truncate 20": 0.03,
+    "BP, truncate 10": 0.03,
+    "BP, truncate 5": 0.03,
+    "BP, truncate 2": 0.03,
+    "BP, truncate 1": 0.03,
+    "FA, none": 0.001,
+    "FA, flat 0.1": 0.001,
+    "FA, flat 0.25": 0.001,
+    "FA, flat 0.5": 0.001,
+    "FA, interpolate 0.25": 0.001,
+    "FA, interpolate 0.5": 0.001,
+    "FA, polar": 0.001,
 }
 #: layers whose error goes by the rule: all but the first, behind which nothing learns
 LAYERS = ("hidden_[2-6]", "readout")
@@ -110,6 +126,17 @@ def causal() -> Study:
     restored: *truncate r* keeps the r largest, *flat f* makes the largest share f of them equal and
     the others 0, *interpolate t* goes a share t of the way to equal ones, *polar* all of it.
     """
+    conditions = {name: _at_rate(run, CAUSAL[name]) for name, run in _causal().items()}
+    return Study(name="Rank of the update, controlled", conditions=conditions, seeds=(0, 1, 2))
+
+
+def causal_rates() -> Study:
+    """Every condition of `causal` at five rates, one seed: the search it stands on."""
+    return _search(_causal(), "Rates for updates of controlled rank")
+
+
+def _causal() -> dict[str, RunConfig]:
+    """Return the runs with controlled updates, their rates still those of `Optimiser`."""
     controls: dict[str, dict[str, Any]] = {"none": {"mode": "none"}}
     truncated = {
         f"truncate {rank}": {"mode": "truncate", "rank": rank} for rank in (20, 10, 5, 2, 1)
@@ -125,14 +152,13 @@ def causal() -> Study:
         for control, options in (controls | more).items():
             optimiser = Optimiser(
                 name="RankControlled",
-                learning_rate=CHOSEN[f"{rule}, SGD, none"],
                 decay_on="weights",
                 options={"momentum": 0.9, "match_norm": True} | options,
             )
             name = f"{rule}, {control}"
             training = replace(run.training, optimiser=optimiser)
             conditions[name] = replace(run, name=name, training=training)
-    return Study(name="Rank of the update, controlled", conditions=conditions, seeds=(0, 1, 2))
+    return conditions
 
 
 def _table() -> dict[str, RunConfig]:
