@@ -116,3 +116,44 @@ def test_the_readmes_table_of_error_ranks_is_the_dataset():
         expected = np.stack([seeds.mean("seed"), seeds.std("seed", ddof=1)], axis=1).ravel()
         numbers = [float(n) for n in re.findall(r"\d+\.\d+", cells)]
         np.testing.assert_allclose(numbers, expected, atol=0.06)
+
+
+def test_the_table_of_ssa_is_the_dataset():
+    study = labels.load(ROOT / "results/ssa.nc")
+    accuracy, parameters = 100 * study["test_accuracy"], study["num_parameters"]
+    angles = study["error_rank/gradient_angle"].isel(epoch=-1).mean("seed")
+    text = (ROOT / "docs/ssa.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (.+) \| (.+) ± (.+) \| ([\d ]+) \| (\d+), (\d+) \|$", text, re.MULTILINE
+    )
+    assert len(rows) == accuracy.sizes["condition"]
+    for label, mean, sd, size, *degrees in rows:
+        seeds = accuracy.sel(condition=label).values
+        np.testing.assert_allclose(
+            [float(mean), float(sd)], [seeds.mean(), seeds.std(ddof=1)], atol=0.06
+        )
+        assert int(size.replace(" ", "")) == parameters.sel(condition=label)
+        expected = angles.sel(condition=label, layer=["hidden_1", "hidden_2"])
+        np.testing.assert_allclose([int(angle) for angle in degrees], expected, atol=0.51)
+
+
+def test_the_table_of_low_rank_feedback_is_the_dataset():
+    study = labels.load(ROOT / "results/error_rank_crossing.nc")
+    at = {"definition": "entropy", "view": "sample", "layer": "hidden_6"}
+    ranks = study["error_rank/error_rank_normalised"].sel(at).isel(epoch=-1).mean("seed")
+    text = (ROOT / "docs/error_rank.md").read_text(encoding="utf-8")
+    cell = r"(\d+\.\d) ± (\d+\.\d) \((\d+)\)"
+    rows = re.findall(rf"^\| (.+?) \| {' [|] '.join([cell] * 4)} \|$", text, re.MULTILINE)
+    assert len(rows) == 6
+    columns = ("Adam, none", "Adam, batch", "Muon, none", "Muon, batch")
+    for rule, *numbers in rows:
+        for i, column in enumerate(columns):
+            label = f"{rule}, {column}"
+            seeds = 100 * study["test_accuracy"].sel(condition=label).values
+            expected = [seeds.mean(), seeds.std(ddof=1)]
+            np.testing.assert_allclose(
+                [float(n) for n in numbers[3 * i : 3 * i + 2]], expected, atol=0.06
+            )
+            assert int(numbers[3 * i + 2]) == pytest.approx(
+                float(ranks.sel(condition=label)), abs=0.51
+            )
