@@ -67,19 +67,19 @@ CHOSEN = {
 }
 #: learning rate of every condition of `causal`
 CAUSAL = {
-    "BP, none": 0.03,
+    "BP, none": 0.01,
     "BP, truncate 20": 0.03,
-    "BP, truncate 10": 0.03,
+    "BP, truncate 10": 0.01,
     "BP, truncate 5": 0.03,
     "BP, truncate 2": 0.03,
     "BP, truncate 1": 0.03,
-    "FA, none": 0.001,
-    "FA, flat 0.1": 0.001,
-    "FA, flat 0.25": 0.001,
-    "FA, flat 0.5": 0.001,
-    "FA, interpolate 0.25": 0.001,
-    "FA, interpolate 0.5": 0.001,
-    "FA, polar": 0.001,
+    "FA, none": 0.003,
+    "FA, flat 0.1": 0.01,
+    "FA, flat 0.25": 0.01,
+    "FA, flat 0.5": 0.01,
+    "FA, interpolate 0.25": 0.003,
+    "FA, interpolate 0.5": 0.003,
+    "FA, polar": 0.03,
 }
 #: layers whose error goes by the rule: all but the first, behind which nothing learns
 LAYERS = ("hidden_[2-6]", "readout")
