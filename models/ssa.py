@@ -33,7 +33,7 @@ PATHWAYS: dict[str, tuple[PathwaySpec, PathwaySpec]] = {
 EPOCH = 157
 ADAM = Optimiser(name="Adam", learning_rate=1e-3)
 #: learning rates that `rates` tries
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 #: name → the terms of the loss in one row of the ablation; the first is what the others change
 TERMS = {
     "retraction alone": SVDSpaceTraining(),
@@ -109,7 +109,7 @@ def accuracy() -> Study:
 
 
 def rates() -> Study:
-    """Every method at three rates, one seed of its own, to see whom Adam at 1e-3 wrongs."""
+    """Every method at four rates, one seed of its own, to see whom Adam at 1e-3 wrongs."""
     conditions = {
         f"{method}, rate {rate:g}": run(method, optimiser=replace(ADAM, learning_rate=rate))
         for method in get_args(Method)
