@@ -15,7 +15,7 @@ from neurofb.measures.statements import statements, statements_text
 from neurofb.plot.cost import cost_bars
 from neurofb.plot.ssa import accuracy_against_parameters, angle_curves
 from neurofb.run_cost import run_cost
-from neurofb.unfold import configurations, unfold
+from neurofb.unfold import condition_names, configurations, unfold
 
 POINT = 0.01
 #: method → the dense one that brings the error the same way
@@ -24,9 +24,9 @@ DENSE = {"SVD-BP": "BP", "SSA-FA": "FA", "SSA-DFA": "DFA"}
 
 def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return accuracies with verdicts against BP, FA and DFA, angles and costs; three figures."""
+    names = condition_names(study.to_dataset())
     dataset = study.to_dataset()[["test_accuracy", "diverged_at"]]
     dataset = dataset.drop_vars("num_parameters", errors="ignore")  # counted below
-    names = [str(name) for name in dataset["condition"].values]
     if missing := [name for name in ("BP", "FA", "DFA") if name not in names]:
         raise ValueError(
             f"the study has no condition {missing[0]!r}, against which others are held"

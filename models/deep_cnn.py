@@ -1,10 +1,10 @@
 """Rank of the error in convolutional networks on Fashion-MNIST: five convolutions, and ResNet-8.
 
-Every function returns a `neurofb.study.Study`. 8000 images, batches of 64; every run records the
-ranks of errors, activities, gradients and updates before and after each epoch in three views of a
-map's errors (`neurofb.measures.error_rank`). The rates of `table` are those with the best
-validation accuracy in `rates`, one seed of its own; those of `resnet` were not searched
-(`resnet_rates` would).
+`run` is one of the runs; every other function returns a `neurofb.study.Study`. 8000 images, batches
+of 64; every run records the ranks of errors, activities, gradients and updates before and after
+each epoch in three views of a map's errors (`neurofb.measures.error_rank`). The rates of `table`
+are those with the best validation accuracy in `rates`, one seed of its own; those of `resnet` were
+not searched (`resnet_rates` would).
 """
 
 from dataclasses import replace
@@ -45,6 +45,28 @@ CHOSEN = {
 #: layers whose error goes by the rule: all but the first, behind which nothing learns
 LAYERS = {"conv net": ("conv_[2-5]", "readout"), "ResNet-8": ("blocks.*", "readout")}
 STEPS_PER_EPOCH = 125
+
+
+def run(
+    rule: str = "FA",
+    optimiser: str = "Muon",
+    normalisation: str = "batch",
+    network: str = "conv net",
+) -> RunConfig:
+    """One condition of `table` ("conv net") or of `resnet` ("ResNet-8"), at its rate.
+
+    Raises
+    ------
+    ValueError
+        If it is no condition of theirs.
+    """
+    name = f"{rule}, {optimiser}, {normalisation}"
+    if network not in CHOSEN:
+        raise ValueError(f"network={network!r} must be one of {', '.join(CHOSEN)}")
+    if name not in CHOSEN[network]:
+        known = "; ".join(CHOSEN[network])
+        raise ValueError(f"{name!r} is no condition of the {network}; those are: {known}")
+    return _at_rate(_runs(network)[name], CHOSEN[network][name])
 
 
 def table() -> Study:

@@ -1,10 +1,10 @@
 """Deep MLP on Fashion-MNIST: does feedback alignment's error lose dimensions, and what helps.
 
-Every function returns a `neurofb.study.Study`. Six hidden layers of 256, 10 000 images, 4 epochs;
-every run records the ranks of errors, activities, gradients and updates before and after each epoch
-(`neurofb.measures.error_rank`). The rates of `table`, `crossing` and `causal` are those
-with the best validation accuracy in `rates`, `crossing_rates` and `causal_rates`, one seed of its
-own. A run that diverges is kept as such: it has no accuracy.
+`run` is one of the runs; every other function returns a `neurofb.study.Study`. Six hidden layers of
+256, 10 000 images, 4 epochs; every run records the ranks of errors, activities, gradients and
+updates before and after each epoch (`neurofb.measures.error_rank`). The rates of `table`,
+`crossing` and `causal` are those with the best validation accuracy in `rates`, `crossing_rates` and
+`causal_rates`, one seed of its own. A run that diverges is kept as such: it has no accuracy.
 """
 
 from dataclasses import replace
@@ -84,6 +84,20 @@ CAUSAL = {
 #: layers whose error goes by the rule: all but the first, behind which nothing learns
 LAYERS = ("hidden_[2-6]", "readout")
 STEPS_PER_EPOCH, NUM_EPOCHS = 79, 4
+
+
+def run(rule: str = "FA", optimiser: str = "Muon", normalisation: str = "batch") -> RunConfig:
+    """One condition of `table` or `crossing` at its rate.
+
+    Raises
+    ------
+    ValueError
+        If it is no condition of theirs.
+    """
+    name = f"{rule}, {optimiser}, {normalisation}"
+    if name not in CHOSEN:
+        raise ValueError(f"{name!r} is no condition; those are: {'; '.join(CHOSEN)}")
+    return _at_rate(_run(rule, optimiser, normalisation), CHOSEN[name])
 
 
 def table() -> Study:

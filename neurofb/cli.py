@@ -1,9 +1,10 @@
 """The command line: a thin door to runs, studies, analyses and figures."""
 
 import argparse
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neurofb.arguments import EXAMPLES, parser_of
@@ -85,7 +86,10 @@ def _run(options: argparse.Namespace) -> None:
     recipe = call_recipe(options.recipe)
     if isinstance(recipe, Study):
         if options.set or options.seed is not None or options.device:
-            raise ValueError("--set, --seed and --device are for a run, not for a study")
+            raise ValueError(
+                "--set, --seed and --device are for a run, not for a study; give a recipe of one "
+                "run, or scan it: neurofb scan RECIPE --over NAME=VALUES --store STORE"
+            )
         if options.dry_run:
             print(dry_run_study(recipe, options.workers, _cache()))
             return
@@ -106,6 +110,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.workers is not None:
         raise ValueError("--workers is for a study, not for a run")
     settings = dict(_setting(text) for text in options.set)
+    _refuse_arguments(options.recipe, settings)
     if options.seed is not None:
         settings["seed"] = str(options.seed)
     if options.device is not None:
@@ -176,6 +181,22 @@ def _setting(text: str) -> tuple[str, str]:
     if not separator or not name:
         raise ValueError(f"--set {text!r} must be NAME=VALUE")
     return name, value
+
+
+def _refuse_arguments(address: str, settings: Mapping[str, str]) -> None:
+    """Refuse settings that are none of a run, but arguments of the recipe."""
+    from neurofb.config import RunConfig
+    from neurofb.recipes import load_recipe
+
+    names = [name for name in settings if name not in RunConfig.__dataclass_fields__]
+    arguments = inspect.signature(load_recipe(address)).parameters if names else ()
+    for name in names:
+        if name in arguments:
+            raise ValueError(
+                f"--set {name}={settings[name]}: {name!r} is an argument of the recipe, which "
+                f"neurofb scan {address} --over {name}={settings[name]} --store STORE sets; --set "
+                "changes settings of a run"
+            )
 
 
 def _need_output(options: argparse.Namespace) -> None:

@@ -75,7 +75,7 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
         device=_all_of("device", runs),
         data_checksum=_all_of("data_checksum", runs),
         cpu_seconds=float(np.sum([result.attrs["cpu_seconds"] for result in runs.values()])),
-        references="arXiv:1901.00945 arXiv:2502.20580",
+        references=labels.REFERENCES,
     )
     root.attrs["git_commit_of_runs"] = _all_of("git_commit", runs)
     root.attrs["threads"] = _all_of("threads", runs)

@@ -56,6 +56,16 @@ COORDINATES: dict[str, tuple[str, str]] = {
     "kind": ("1", "kind of operation: matrix product and the like, or element by element"),
 }
 
+#: papers that the library stands on, as results name them
+REFERENCES = " ".join(
+    (
+        "arXiv:1901.00945",  # Lindsey et al. 2019, the retina
+        "arXiv:2502.20580",  # Hanut & Kadmon 2025, low-rank feedback
+        "arXiv:2606.11123",  # Boeshertz, Pascanu & Clopath 2026, rank of the error
+        "arXiv:2510.25594",  # Roy et al. 2025, learning in SVD space
+    )
+)
+
 
 def variable(
     dims: str | Iterable[str], values: Any, units: str, long_name: str, **attrs: str | int | float

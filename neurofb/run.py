@@ -207,7 +207,7 @@ def measured(
             data_checksum=data.checksum,
             wall_seconds=result.wall_seconds,
             cpu_seconds=result.cpu_seconds,
-            references="arXiv:1901.00945 arXiv:2502.20580",
+            references=labels.REFERENCES,
         ),
     )
     if config.training.on_divergence == "keep":

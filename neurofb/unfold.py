@@ -39,7 +39,8 @@ def unfold(dataset: xr.Dataset, pattern: str) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If a group is none of these, no label has the form, or two are the same in all groups.
+        If a group is none of these, no label has the form, two are the same in all groups, or
+        there is no dim ``condition``.
 
     Examples
     --------
@@ -52,7 +53,7 @@ def unfold(dataset: xr.Dataset, pattern: str) -> xr.Dataset:
     dims = list(re.compile(pattern).groupindex)
     if not dims or not set(dims) <= set(_DIMS):
         raise ValueError(f"pattern={pattern!r}: its groups must be some of {', '.join(_DIMS)}")
-    names = [str(label) for label in dataset["condition"].values]
+    names = condition_names(dataset)
     found = {i: match for i, label in enumerate(names) if (match := re.fullmatch(pattern, label))}
     if not found:
         raise ValueError(f"pattern={pattern!r} matches no condition; those are: {'; '.join(names)}")
@@ -68,6 +69,27 @@ def unfold(dataset: xr.Dataset, pattern: str) -> xr.Dataset:
         values = labels.coordinate(dim, _ordered(columns[dim]))
         answer = answer.reindex({dim: values.values}).assign_coords({dim: values})
     return answer.transpose(*dims, ...)
+
+
+def condition_names(study: xr.Dataset) -> list[str]:
+    """Return the labels of a study's conditions.
+
+    Raises
+    ------
+    ValueError
+        If there is no dim ``condition``, as in the result of one run.
+
+    Examples
+    --------
+    >>> condition_names(xr.Dataset({"test_accuracy": 0.9}))
+    Traceback (most recent call last):
+    ValueError: the result has no dim 'condition': it is of one run, and a study's is needed
+    """
+    if "condition" not in study.dims:
+        raise ValueError(
+            "the result has no dim 'condition': it is of one run, and a study's is needed"
+        )
+    return [str(name) for name in study["condition"].values]
 
 
 def configurations(study: xr.Dataset | xr.DataTree) -> dict[str, RunConfig]:

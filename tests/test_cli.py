@@ -118,7 +118,11 @@ def test_dry_run_of_a_study_says_how_long_it_takes(capsys, tmp_path):
         ),
         (["run", f"{RECIPES}::bp", "--resume", "--overwrite"], "not allowed with argument"),
         (["run", f"{RECIPES}::pair"], "--out DIR is needed"),
-        (["run", f"{RECIPES}::pair", "--seed", "1"], "are for a run, not for a study"),
+        (["run", f"{RECIPES}::pair", "--seed", "1"], "not for a study; give a recipe of one run"),
+        (
+            ["run", f"{RECIPES}::bp", "--set", "bottleneck=3", "--out", "o"],
+            f"neurofb scan {RECIPES}::bp --over bottleneck=3 --store STORE sets",
+        ),
         (
             ["run", f"{RECIPES}::pair", "--workers", "0", "--out", "o"],
             "workers=0 must be at least 1",

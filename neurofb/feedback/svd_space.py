@@ -24,6 +24,9 @@ class SVDSpace:
     eq. 10), where r is the layer's rank; a convolution's kernel is unfolded as the layer's. They
     are buffers: no gradient teaches them. Reads no weight.
 
+    A training loop of your own must keep U and V orthonormal:
+    `neurofb.training.SVDSpaceControl`. `train` does so if `TrainingConfig.svd_space` is set.
+
     After Roy et al. 2025, "Feedback Alignment Meets Low-Rank Manifolds", arXiv:2510.25594. Its full
     text was not at hand: that B has factors B_U, B_S, B_V is in its Fig. 1; that the error goes
     from layer to layer, and how B starts, is our reading.

@@ -29,6 +29,9 @@ class SVDSpaceDirect:
     pathway's `follows`); r is therefore that layer's rank by default. Only the first q columns
     carry an error.
 
+    A training loop of your own must keep U and V orthonormal:
+    `neurofb.training.SVDSpaceControl`. `train` does so if `TrainingConfig.svd_space` is set.
+
     After Roy et al. 2025, arXiv:2510.25594 (see `SVDSpace`): the direct reading of its feedback
     factors, and their start, are ours.
 

@@ -42,8 +42,8 @@ def error_rank(
     labels: Int[Tensor, " image"],
     *,
     optimiser: torch.optim.Optimizer | None = None,
-    kinds: Sequence[RankKind] = ("entropy", "participation", "stable"),
-    views: Sequence[ErrorView] = ("channel", "sample", "pooled"),
+    kinds: RankKind | Sequence[RankKind] = ("entropy", "participation", "stable"),
+    views: ErrorView | Sequence[ErrorView] = ("channel", "sample", "pooled"),
 ) -> xr.Dataset:
     """Measure the effective rank of a network's errors, activities, gradients and updates.
 
@@ -65,11 +65,12 @@ def error_rank(
         networks on equally many.
     optimiser
         Of the network. A copy of both makes one step with the gradient of these images
-        (`neurofb.measures.updates`); None measures no updates.
+        (`neurofb.measures.updates`); None measures no updates. (Settings become an optimiser by
+        ``Optimiser(…).build(network)``.)
     kinds
-        Definitions (`neurofb.measures.effective_rank`).
+        Definitions (`neurofb.measures.effective_rank`), or one of them.
     views
-        Layouts of the error (`neurofb.measures.error_matrix`).
+        Layouts of the error (`neurofb.measures.error_matrix`), or one of them.
 
     Returns
     -------
@@ -81,7 +82,8 @@ def error_rank(
           layer's output, as it is and with each row divided by its norm.
         - ``error_rank_ceiling`` (layer, view): the smaller of the number of rows and columns.
         - ``activity_rank`` (layer, definition): of the layer's *input* h, the mean of each unit
-          removed; rows are images, pixels and tokens, columns channels or units.
+          removed; rows are images, pixels and tokens, columns channels or units. (So it is 1 for
+          a first convolution on images of one channel.)
         - ``gradient_rank``, ``update_rank``: of Σ δ hᵀ, and of W' − W; a convolution's W has one
           row an output channel. A layer that keeps factors is looked at in W, too.
         - ``gradient_angle`` (layer), degree: of Σ δ hᵀ with pathways to that of exact
@@ -93,8 +95,9 @@ def error_rank(
     Raises
     ------
     ValueError
-        If there are no images, not a label for each, `kinds` or `views` are empty or unknown, the
-        network cannot be copied, or the optimiser is another network's.
+        If there are no images, not a label for each, a label is no class of the network, `kinds` or
+        `views` are empty or unknown, the network cannot be copied, or the optimiser is none or
+        another network's.
 
     Examples
     --------
@@ -106,7 +109,9 @@ def error_rank(
     >>> answer.error_rank.sel(view="channel", definition="numerical").values  # at most C - 1 = 2
     array([8., 2.])
     """
-    _check(images, labels, kinds, views)
+    kinds = (kinds,) if isinstance(kinds, str) else kinds
+    views = (views,) if isinstance(views, str) else views
+    _check(images, labels, kinds, views, optimiser)
     device = next((p.device for p in network.parameters()), images.device)
     devices = [device] if device.type == "cuda" else []
     rows: dict[str, dict[str, object]] = {}
@@ -139,8 +144,15 @@ def error_rank(
     )
 
 
-def _check(images: Tensor, labels: Tensor, kinds: Sequence[str], views: Sequence[str]) -> None:
+def _check(
+    images: Tensor, labels: Tensor, kinds: Sequence[str], views: Sequence[str], optimiser: object
+) -> None:
     """Refuse what cannot be measured."""
+    if not isinstance(optimiser, torch.optim.Optimizer | None):
+        raise ValueError(
+            f"optimiser={type(optimiser).__name__} must be a torch.optim.Optimizer or None; "
+            "settings become one by .build(network)"
+        )
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(
             f"images and labels must be equally many and at least one, not {len(images)} images "

@@ -88,6 +88,11 @@ class TwoPasses:
         -------
         tuple
             What was seen with pathways, and what with the exact backward pass.
+
+        Raises
+        ------
+        ValueError
+            If a label is no class of the network.
         """
         devices = {p.device for p in self.learning.parameters() if p.is_cuda}
         present_targets(self.learning, labels)
@@ -101,6 +106,12 @@ def _run(network: nn.Module, images: Tensor, labels: Tensor, share: float) -> Ca
     """Run one copy, forwards and backwards."""
     with _watched(network) as calls:
         logits = network(images.clone())
+        low, high = (int(end) for end in labels.aminmax())
+        if low < 0 or high >= logits.shape[1]:
+            raise ValueError(
+                f"labels from {low} to {high} must be classes of the network, 0 to "
+                f"{logits.shape[1] - 1}"
+            )
         wide = logits if logits.dtype == torch.float64 else logits.float()
         (share * functional.cross_entropy(wide, labels)).backward()
     return calls

@@ -11,6 +11,11 @@ from neurofb.networks.svd_factors import rank_of
 from neurofb.networks.svd_layers import SVDConv2d, SVDLinear
 from neurofb.networks.unfolding import Unfolding, UnfoldingKind, pair
 
+_CARRIES = (
+    "layer {!r} carries a pathway or sends its error; neurofb.feedback.detach(network) takes "
+    "pathways off"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Factorised:
@@ -20,7 +25,9 @@ class Factorised:
     ----------
     rank
         Of each layer: an integer (cut to what the layer allows), or a float in (0, 1], the share of
-        min(m, n) of its m × n matrix, rounded down.
+        min(m, n) of its m × n matrix, rounded down, at least 1. A first convolution of one channel
+        has a matrix with min(m, n) = 3 for kernels of 3 × 3 (channels × height of the kernel by
+        default), so half of it is rank 1: leave that layer out of `layers`.
     last_rank
         The same for the last layer of the network; 1.0 keeps its rank full.
     layers
@@ -81,9 +88,7 @@ class Factorised:
         """
         for name, module in network.named_modules():
             if hasattr(type(module), "plain"):  # `neurofb.feedback.attach` gave it this class
-                raise ValueError(
-                    f"layer {name!r} carries a pathway or sends its error; detach first"
-                )
+                raise ValueError(_CARRIES.format(name))
         plain = {n: m for n, m in network.named_modules() if _is_plain(m)}
         found: dict[str, int] = {}
         for pattern in self.layers:
@@ -110,7 +115,8 @@ def factorise(
     """Replace linear layers and convolutions by the truncated SVD of their weights, in place.
 
     Each becomes an `SVDLinear` or `SVDConv2d` under its name, with its bias; at full rank the
-    network computes the same up to rounding.
+    network computes the same up to rounding. Plain gradient steps do not keep U and V orthonormal:
+    a training loop of your own needs `neurofb.training.SVDSpaceControl` around each step.
 
     Parameters
     ----------
@@ -187,7 +193,7 @@ def fold(network: nn.Module, *, dense: bool = False) -> nn.Module:
         if not name:
             raise ValueError("network is itself a factored layer; use its to_dense()")
         if type(layer) not in (SVDLinear, SVDConv2d):
-            raise ValueError(f"layer {name!r} carries a pathway or sends its error; detach first")
+            raise ValueError(_CARRIES.format(name))
         made[layer] = layer.to_dense() if dense or not layer.saves else _pair_of(layer)
     return _swap(network, made)
 

@@ -15,6 +15,7 @@ from neurofb.training.schedule import Constant, Cosine, Exponential, InverseTime
 from neurofb.training.session import NonFiniteLossError
 from neurofb.training.stacked import train_stacked, why_not_stacked
 from neurofb.training.svd_space import SVDSpaceTraining
+from neurofb.training.svd_space_control import SVDSpaceControl
 
 __all__ = [
     "Arithmetic",
@@ -28,6 +29,7 @@ __all__ = [
     "Optimiser",
     "RankControlled",
     "RankSchedule",
+    "SVDSpaceControl",
     "SVDSpaceTraining",
     "Schedule",
     "TrainingConfig",

@@ -71,7 +71,8 @@ class TrainingConfig:
         if outside:
             raise ValueError(
                 f"snapshot_steps={self.snapshot_steps} must be between 0 and "
-                f"num_steps={self.num_steps}"
+                f"num_steps={self.num_steps}; start and end alone are "
+                f"training.snapshot_steps=[0,{self.num_steps}]"
             )
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision={self.precision!r} must be auto, float32 or bfloat16")

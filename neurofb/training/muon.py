@@ -1,7 +1,7 @@
 """Muon: orthogonalised momentum for matrices, AdamW for all other parameters, in one step."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -116,7 +116,7 @@ class Muon(torch.optim.Optimizer):
         """
         super().add_param_group(param_group)
         try:
-            _check_settings(self.param_groups[-1])
+            check_settings(self.param_groups[-1])
             check_matrices(self.param_groups[-1], "Muon")
         except ValueError:
             self.param_groups.pop()
@@ -228,8 +228,20 @@ def _is_count(value: object) -> bool:
     return isinstance(value, Integral) and int(value) >= 1
 
 
-def _check_settings(group: dict[str, Any]) -> None:
-    """Refuse settings out of their range."""
+def check_settings(group: Mapping[str, Any]) -> None:
+    """Refuse settings of a group out of their range.
+
+    Raises
+    ------
+    ValueError
+        With the setting's name, its value and what is allowed.
+
+    Examples
+    --------
+    >>> check_settings(Muon([torch.zeros(2, 2)]).defaults | {"momentum": 1.5})
+    Traceback (most recent call last):
+    ValueError: momentum=1.5 must be in [0, 1)
+    """
     ranges = {
         "lr": (0 <= group["lr"] < math.inf, "a finite number >= 0"),
         "weight_decay": (0 <= group["weight_decay"] < math.inf, "a finite number >= 0"),
@@ -237,7 +249,10 @@ def _check_settings(group: dict[str, Any]) -> None:
         "scale": (group["scale"] in _SCALES, f"one of {', '.join(_SCALES)}"),
         "num_iterations": (_is_count(group["num_iterations"]), "an integer >= 1"),
         "ns_dtype": (group["ns_dtype"] in _DTYPES, f"one of {', '.join(_DTYPES)}"),
-        "betas": (all(0 <= beta < 1 for beta in group["betas"]), "two numbers in [0, 1)"),
+        "betas": (
+            len(group["betas"]) == 2 and all(0 <= beta < 1 for beta in group["betas"]),
+            "two numbers in [0, 1)",
+        ),
         "eps": (group["eps"] >= 0, "a number >= 0"),
     }
     for name, (is_good, allowed) in ranges.items():

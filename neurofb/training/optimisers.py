@@ -11,13 +11,17 @@ from torch import nn
 from neurofb.feedback import pathway_parameters
 from neurofb.training.matrix_groups import split_params
 from neurofb.training.muon import Muon
+from neurofb.training.muon import check_settings as check_muon
 from neurofb.training.rank_control import RankControlled
+from neurofb.training.rank_control import check_settings as check_rank_controlled
 
 #: our own optimisers: matrices get their update, all other parameters an ordinary one
 OWN: dict[str, type[torch.optim.Optimizer]] = {
     "Muon": Muon,
     "RankControlled": RankControlled,
 }
+#: what refuses values of their options, before there is a network
+_CHECKS = {"Muon": check_muon, "RankControlled": check_rank_controlled}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,8 @@ class Optimiser:
         ``"conv"``: kernels of convolutions only; ``"weights"``: every weight of two or more
         dimensions; ``"all"``: biases and gains too.
     options
-        Further keyword arguments of the class, ``{"betas": (0.9, 0.99)}``.
+        Further keyword arguments of the class, ``{"betas": (0.9, 0.99)}``. The values of those of
+        torch's classes are looked at in `build`.
     pathway_learning_rate, pathway_weight_decay
         Of the feedback's matrices; ``None`` takes those of the weights. With our own classes a
         matrix of its weight's shape is updated as the weight is, factors Q and P as vectors are.
@@ -72,6 +77,12 @@ class Optimiser:
                 raise ValueError(
                     f"options[{option!r}] is no option of {self.name}; it has {', '.join(allowed)}"
                 )
+        if self.name in _CHECKS:
+            defaults = {name: parameter.default for name, parameter in allowed.items()}
+            try:
+                _CHECKS[self.name](defaults | self.options)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{self.name} with options={self.options}: {error}") from error
         if self.other_learning_rate is not None and self.name not in OWN:
             raise ValueError(
                 f"other_learning_rate={self.other_learning_rate!r} must be None for {self.name}: "
@@ -114,7 +125,7 @@ class Optimiser:
         options = _faster_options(optimiser_class, groups) | self.options
         try:
             return optimiser_class(groups, **options)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, IndexError, RuntimeError) as error:
             raise ValueError(f"{self.name} with options={self.options}: {error}") from error
 
     def _plain_groups(self, network: nn.Module) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Momentum SGD whose update has the rank that is asked for: for causal experiments on rank."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -162,12 +162,7 @@ class RankControlled(torch.optim.Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            for name in ("lr", "weight_decay"):
-                if not 0 <= group[name] < math.inf:
-                    raise ValueError(f"{name}={group[name]!r} must be a finite number >= 0")
-            if not 0 <= group["momentum"] < 1:
-                raise ValueError(f"momentum={group['momentum']!r} must be in [0, 1)")
-            check_mode(group["mode"], **{name: group[name] for name in ("rank", "share", "amount")})
+            check_settings(group)
             check_matrices(group, "RankControlled")
         except ValueError:
             self.param_groups.pop()
@@ -215,6 +210,28 @@ class RankControlled(torch.optim.Optimizer):
 
 _NUMBERS = {"truncate": "rank", "flat": "share", "interpolate": "amount"}
 _MODES = ("none", *_NUMBERS, "polar")
+
+
+def check_settings(group: Mapping[str, Any]) -> None:
+    """Refuse settings of a group out of their range.
+
+    Raises
+    ------
+    ValueError
+        With the setting's name, its value and what is allowed.
+
+    Examples
+    --------
+    >>> check_settings(RankControlled([torch.zeros(2, 2)]).defaults | {"mode": "truncate"})
+    Traceback (most recent call last):
+    ValueError: rank=None must be an integer >= 1 for mode='truncate'
+    """
+    for name in ("lr", "weight_decay"):
+        if not 0 <= group[name] < math.inf:
+            raise ValueError(f"{name}={group[name]!r} must be a finite number >= 0")
+    if not 0 <= group["momentum"] < 1:
+        raise ValueError(f"momentum={group['momentum']!r} must be in [0, 1)")
+    check_mode(group["mode"], **{name: group[name] for name in ("rank", "share", "amount")})
 
 
 def check_mode(mode: str, *, rank: int | None, share: float | None, amount: float | None) -> None:

@@ -54,9 +54,10 @@ class StepControl:
 
 
 class SVDSpaceControl(StepControl):
-    """The control of a run that trains factors.
+    """The control of a run that trains factors; `train` makes one, a loop of your own needs one.
 
-    Its calls surround a step: `watching` the forward pass, `after_backward`, then (with gradients
+    Without it factors train as they are: U and V do not stay orthonormal, and no error says so. Its
+    calls surround a step: `watching` the forward pass, `after_backward`, then (with gradients
     averaged over processes) `before_step`, the optimiser's step, `after_step`. All it does follows
     from weights and gradients, so every process does the same, and all it needs to go on after a
     break is in the network and the optimiser.
@@ -80,19 +81,30 @@ class SVDSpaceControl(StepControl):
 
     Examples
     --------
-    >>> from neurofb.networks import SVDLinear
-    >>> network = nn.Sequential(SVDLinear(4, 3, rank=2))
+    A loop of your own:
+
+    >>> from neurofb.feedback import SVDSpace, attach, detach
+    >>> from neurofb.networks import factorise, fold
+    >>> network = nn.Sequential(nn.Linear(8, 9), nn.ReLU(), nn.Linear(9, 3))
+    >>> network = attach(factorise(network, rank=2), {"2": SVDSpace()})
     >>> optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
     >>> control = SVDSpaceControl(
     ...     network, optimiser, SVDSpaceTraining(), num_steps=10, steps_per_epoch=5
     ... )
-    >>> network(torch.ones(1, 4)).sum().backward()
-    >>> control.before_step()
-    >>> optimiser.step()
-    >>> control.after_step(1)
+    >>> for step in range(10):
+    ...     with control.watching():
+    ...         logits = network(torch.randn(6, 8))
+    ...     optimiser.zero_grad()
+    ...     nn.functional.cross_entropy(logits, torch.arange(6) % 3).backward()
+    ...     control.after_backward()
+    ...     control.before_step()
+    ...     optimiser.step()
+    ...     control.after_step(step + 1)
     >>> u = network[0].U.detach()
-    >>> torch.allclose(u.T @ u, torch.eye(2), atol=1e-6)
+    >>> torch.allclose(u.T @ u, torch.eye(2), atol=1e-5)
     True
+    >>> [type(layer).__name__ for layer in fold(detach(network))]
+    ['Sequential', 'ReLU', 'Linear']
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from neurofb import feedback as fb
 from neurofb.measures import alignment, effective_rank, error_matrix, error_rank
 from neurofb.measures.updates import weight_updates
 from neurofb.networks.svd_layers import SVDConv2d, SVDLinear
+from neurofb.training import Optimiser
 
 FA = fb.Random(start="normal")
 
@@ -247,7 +248,9 @@ def test_every_variable_says_what_it_is(network, batch):
         ({"kinds": ["nuclear"]}, r"kinds=\('nuclear',\) must be some of entropy, "),
         ({"kinds": []}, r"kinds=\(\) must be some of"),
         ({"views": ["pixel"]}, r"views=\('pixel',\) must be some of channel, sample, pooled"),
+        ({"kinds": "nuclear"}, r"kinds=\('nuclear',\) must be some of"),
         ({"optimiser": torch.optim.SGD([torch.ones(1)])}, "optimiser moves no parameter"),
+        ({"optimiser": Optimiser()}, r"optimiser=Optimiser must be .* by \.build\(network\)"),
     ],
 )
 def test_what_is_refused(options, message, batch):
@@ -256,3 +259,13 @@ def test_what_is_refused(options, message, batch):
         unchecked(Net(), *batch, **options)
     with pytest.raises(ValueError, match="not 12 images and 3 labels"):
         unchecked(Net(), batch[0], batch[1][:3])
+    for wrong in (-100, 4):
+        with pytest.raises(ValueError, match="must be classes of the network, 0 to 3"):
+            error_rank(Net(), batch[0], torch.cat([batch[1][:-1], torch.tensor([wrong])]))
+
+
+def test_one_definition_and_one_view_need_no_list(batch):
+    answer = error_rank(Net(), *batch, kinds="entropy", views="sample")
+    listed = error_rank(Net(), *batch, kinds=["entropy"], views=["sample"])
+    assert answer.sizes == listed.sizes
+    assert answer.definition.values.tolist() == ["entropy"]

@@ -99,6 +99,16 @@ def test_frozen_parameters_are_left_out(tiny: ModuleType):
         ({"name": "LBFGS"}, r"name='LBFGS' cannot be used here: it needs a closure"),
         ({"options": {"bettas": 0.9}}, r"options\['bettas'\] is no option of AdamW; it has params"),
         ({"options": {"lr": 0.1}}, r"options\['lr'\] is no option"),
+        (
+            {"name": "Muon", "options": {"scale": "big"}},
+            r"^Muon with .*: scale='big' must be one of",
+        ),
+        ({"name": "Muon", "options": {"momentum": "a"}}, r"^Muon with options=\{'momentum': 'a'\}"),
+        ({"name": "Muon", "options": {"betas": (0.9,)}}, r"betas=\(0.9,\) must be two numbers"),
+        (
+            {"name": "RankControlled", "options": {"mode": "truncate"}},
+            r"rank=None must be an integer >= 1 for mode='truncate'",
+        ),
         ({"learning_rate": -1.0}, r"learning_rate=-1.0 must be a finite number >= 0"),
         ({"pathway_weight_decay": float("nan")}, r"pathway_weight_decay=nan must be a finite"),
         ({"name": "Rprop", "weight_decay": 0.1}, r"weight_decay=0.1: Rprop has no weight decay"),
