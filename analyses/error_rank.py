@@ -15,6 +15,7 @@ from neurofb.measures import contrast, rank_trend
 from neurofb.measures.accuracy import best_rate
 from neurofb.measures.statements import statements, statements_text
 from neurofb.rank_curves import (
+    DEFINITION,
     accuracy_text,
     ends,
     hidden_layers,
@@ -33,17 +34,19 @@ COLUMNS = {
     "update": "update_rank",
     "angle to BP": "gradient_angle",
 }
+#: measure -> the error that it is of
+RANKS = {"error_rank": "raw", "error_rank_normalised": "row-normalised"}
 
 
 def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return ranks at start and end by rule, optimiser and normalisation, verdicts, figures."""
     curves = rank_curves(study, CONDITION)
-    figures, claims = {}, xr.Dataset()
+    figures, claims, trends = {}, xr.Dataset(), xr.Dataset()
     for view in views(curves):
         hidden = hidden_layers(curves, view)
         found = ends(hidden)
         print(_table(found, view), end="\n\n")
-        claims = statements(_statements(found))  # of the last view, samples
+        claims, trends = statements(_statements(found)), _trends(found)  # of the last view, samples
         end = "" if len(views(curves)) == 1 else f"_{view}"
         counts = hidden["test_accuracy"].notnull().any(["rule", "seed"]).sum("optimiser")
         main = hidden.isel(normalisation=(counts > 1).values)
@@ -57,7 +60,10 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
                 hidden.isel(optimiser=of), rows="optimiser", columns="normalisation"
             )
     print("Verdicts:", statements_text(claims), sep="\n")
-    return xr.merge([ends(curves), claims]).assign_attrs(study.attrs), figures
+    print("Accuracy against rank over all conditions: Kendall's tau of every seed")
+    for name, trend in trends.data_vars.items():
+        print(f"  {name}: " + ", ".join(f"{value:+.2f}" for value in trend.values))
+    return xr.merge([ends(curves), claims, trends]).assign_attrs(study.attrs), figures
 
 
 def analyse_rates(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
@@ -85,8 +91,9 @@ def analyse_rates(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
 def _last_layer(found: xr.Dataset) -> xr.Dataset:
     """Return the last layer, whose name is then part of what its variables are called."""
     last = found.isel(layer=-1)
-    for name in ("error_rank", "error_rank_normalised"):
-        last[name].attrs["long_name"] += f", {found['layer'].values[-1]}"
+    for name, error in RANKS.items():
+        text = f"effective rank ({DEFINITION}) of the {error} error, {found['layer'].values[-1]}"
+        last[name].attrs["long_name"] = text
     return last
 
 
@@ -169,14 +176,24 @@ def _statements(found: xr.Dataset) -> list[xr.Dataset]:
         text = "FA, Muon and batch norm together: more accurate than either alone (points)"
         better = xr.concat([points[name] for name in alone], "one").max("one", skipna=False)
         said.append(contrast(points[both], better, text))
-    for values, what in ((last["error_rank"], "raw"), (last["error_rank_normalised"], "row-norm.")):
-        rows = last["test_accuracy"].stack(condition=("rule", "optimiser", "normalisation"))
-        ranks = values.mean("seed").stack(condition=("rule", "optimiser", "normalisation"))
-        keep = rows.notnull().all("seed").values & ranks.notnull().values
-        text = f"over all conditions, accuracy rises with the {what} rank (Kendall's tau)"
-        pair = rows.isel(condition=keep).transpose("condition", "seed"), -ranks.isel(condition=keep)
-        said.append(rank_trend(*pair, text))
     return said
+
+
+def _trends(found: xr.Dataset) -> xr.Dataset:
+    """Return how accuracy goes with the rank over all conditions: Kendall's tau, no verdict.
+
+    Most conditions are alike in every seed, so that all seeds agree on a tau near 0 as well.
+    """
+    last, trends = found.isel(layer=-1), {}
+    for name, error in RANKS.items():
+        rows = last["test_accuracy"].stack(condition=("rule", "optimiser", "normalisation"))
+        ranks = last[name].mean("seed").stack(condition=("rule", "optimiser", "normalisation"))
+        keep = rows.notnull().all("seed").values & ranks.notnull().values
+        pair = rows.isel(condition=keep).transpose("condition", "seed"), -ranks.isel(condition=keep)
+        text = f"Kendall's tau of accuracy and rank of the {error} error over conditions"
+        trend = rank_trend(*pair, text)["difference"]
+        trends[f"{name}_trend"] = trend.assign_attrs(units="1", long_name=text)
+    return xr.Dataset(trends)
 
 
 def _cures(

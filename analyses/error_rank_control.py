@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from neurofb import plot
 from neurofb.measures import contrast, rank_trend
 from neurofb.measures.statements import statements, statements_text
-from neurofb.rank_curves import accuracy_text, ends, hidden_layers, rank_curves
+from neurofb.rank_curves import DEFINITION, accuracy_text, ends, hidden_layers, rank_curves
 from neurofb.unfold import by_condition
 
 CONDITION = "(?P<rule>.+), (?P<optimiser>[^,]+), (?P<normalisation>[^,]+)"
@@ -84,12 +84,12 @@ def _one_layer(curves: xr.Dataset) -> xr.Dataset:
     shown = last[["test_accuracy", "error_rank", "error_rank_normalised"]]
     for name in ("error_rank", "error_rank_normalised"):
         kind = "row-normalised error" if name.endswith("normalised") else "raw error"
-        shown[name].attrs["long_name"] = f"effective rank of the {kind} in {layer}"
+        shown[name].attrs["long_name"] = f"effective rank ({DEFINITION}) of the {kind} in {layer}"
         start = last[f"{name}_start"]
         keep = [dim for dim in start.dims if dim in ("optimiser", "normalisation")]
         shown[f"{name}_null"] = start.mean([dim for dim in start.dims if dim not in keep])
     update = found["update_rank"].mean("layer")
-    text = "effective rank of the update, mean of the hidden layers"
+    text = f"effective rank ({DEFINITION}) of the update, mean of the hidden layers"
     shown["update_rank"] = update.assign_attrs(units="1", long_name=text)
     shown["test_accuracy_null"] = xr.DataArray(1 / curves.attrs["num_classes"])
     return shown

@@ -1,5 +1,6 @@
 """SSA, learning in SVD space: what keeps its factors orthonormal, its terms, and its rank cuts."""
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
@@ -28,12 +29,14 @@ def analyse_orthogonality(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Fig
             text = f"{group}: {label} is more than 1 point behind retraction"
             if group.startswith("SVD-BP"):
                 text = f"{group}: {label} is at most 1 point behind retraction"
-                found.append(contrast(one[label] + 1, one["retract"], text))
+                margin = contrast(one[label] + 1, one["retract"], text)
             else:
-                found.append(contrast(one["retract"] - 1, one[label], text))
+                margin = contrast(one["retract"] - 1, one[label], text)
+            found.append(_with_points(margin, one[label] - one["retract"]))
         if "polar" in one:
             text = f"{group}: polar is at most 1 point from retraction"
-            found.append(contrast(0 * one["polar"] + 1, abs(one["polar"] - one["retract"]), text))
+            apart = one["polar"] - one["retract"]
+            found.append(_with_points(contrast(0 * apart + 1, abs(apart), text), apart))
     measures = ("test_accuracy", "residual")
     figure = grouped_rows(
         dataset, measures=measures, reference="retract", log=("residual",), chance=_chance(study)
@@ -49,7 +52,8 @@ def analyse_ablation(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]
         base = next(iter(one))
         for label in [label for label in one if label != base]:
             text = f"{group}, {label}: ahead of {base} by more than 1 point"
-            found.append(contrast(one[label] - 1, one[base], text))
+            margin = contrast(one[label] - 1, one[base], text)
+            found.append(_with_points(margin, one[label] - one[base]))
             text = f"{group}, {label}: gradients end closer to BP's than with {base}"
             found.append(contrast(angle[group][base], angle[group][label], text))
     measures = ("test_accuracy", "angle")
@@ -67,12 +71,20 @@ def analyse_schedules(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]
     for group, one in _by_label(dataset).items():
         base = one["no cuts"]
         text = f"{group}: cuts to the end cost more than 1 point"
-        found.append(contrast(base - 1, one["to the end"], text))
+        margin = contrast(base - 1, one["to the end"], text)
+        found.append(_with_points(margin, one["to the end"] - base))
         text = f"{group}: cuts in the first half cost at most 1 point"
-        found.append(contrast(one["first half"] + 1, base, text))
+        margin = contrast(one["first half"] + 1, base, text)
+        found.append(_with_points(margin, one["first half"] - base))
     measures = ("test_accuracy", "final_rank")
     figure = grouped_rows(dataset, measures=measures, reference="no cuts")
     return _finish(study, dataset, found, measures), {"schedules": figure}
+
+
+def _with_points(margin: xr.Dataset, difference: xr.DataArray) -> xr.Dataset:
+    """Add to a verdict, whose margin counts from 1 point, the difference in accuracy itself."""
+    text = "accuracy less that of the reference, points"
+    return margin.assign(points=labels.variable("seed", difference.values, "1", text))
 
 
 def _rows(study: xr.DataTree) -> xr.Dataset:
@@ -152,12 +164,20 @@ def _finish(
     study: xr.DataTree, dataset: xr.Dataset, found: list[xr.Dataset], measures: tuple[str, ...]
 ) -> xr.Dataset:
     """Print a study's rows and verdicts, and return them with the study's identity."""
-    claims = statements(found)
+    nothing = xr.DataArray([float("nan")] * dataset.sizes["seed"], dims="seed")
+    claims = statements([one if "points" in one else _with_points(one, nothing) for one in found])
     print(_table(dataset, measures), end="\n\n")
     print(
-        "Margins in points or degrees; +1 for a run that diverged (or did not), as said, else −1."
+        "Margins, positive where a seed agrees: of what a statement says, in points or degrees, so "
+        "that the 1 point is taken off;"
     )
-    print("A run without a value counts against a statement.", statements_text(claims), sep="\n")
+    print("+1 for a run that diverged (or did not), as said, else −1.")
+    print("Behind them the difference in accuracy itself, positive where the first named is ahead.")
+    print("A run without a value counts against a statement.")
+    lines = statements_text(claims).splitlines()
+    for line, points in zip(lines, claims["statement_points"].values, strict=True):
+        known = ", ".join(f"{value:+.2f}" for value in points)
+        print(line if np.isnan(points).all() else f"{line}; difference {known} points")
     result = xr.merge([dataset, claims], combine_attrs="drop_conflicts")
     result.attrs = dict(study.attrs)
     return result

@@ -80,7 +80,7 @@ def ends(curves: xr.Dataset) -> xr.Dataset:
 def hidden_layers(curves: xr.Dataset, view: str) -> xr.Dataset:
     """Return the layers but the last, whose error is the output's, in one view and `DEFINITION`.
 
-    Layers without an error in this view are left out.
+    Layers without an error in this view are left out; the attribute `definition` says which it is.
 
     Examples
     --------
@@ -90,7 +90,8 @@ def hidden_layers(curves: xr.Dataset, view: str) -> xr.Dataset:
     array([5.])
     """
     chosen = curves.sel(view=view, definition=DEFINITION, drop=True).isel(layer=slice(-1))
-    return chosen.dropna("layer", how="all", subset=["error_rank"])
+    shown = chosen.dropna("layer", how="all", subset=["error_rank"])
+    return shown.assign_attrs(definition=DEFINITION)
 
 
 def views(curves: xr.Dataset) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import kendalltau
 
 from neurofb import labels
 from neurofb.build import pathways_of
@@ -15,13 +16,13 @@ from neurofb.config import RunConfig, from_json, replace, to_json
 from neurofb.data import Npz
 from neurofb.networks import MLPConfig
 from neurofb.rank_curves import MEASURES
-from neurofb.recipes import call_recipe, recipe_names
+from neurofb.recipes import call_recipe, load_recipe, recipe_names
 from neurofb.run import run
 from neurofb.study import Study, gather, run_folder
 
 ROOT = Path(__file__).parents[1]
 MLP, CNN = ROOT / "models" / "deep_mlp.py", ROOT / "models" / "deep_cnn.py"
-RECIPES = [f"{path}::{name}" for path in (MLP, CNN) for name in recipe_names(path)]
+RECIPES = [f"{path}::{name}" for path in (MLP, CNN) for name in recipe_names(path) if name != "run"]
 TABLE, CONTROL = ROOT / "analyses" / "error_rank.py", ROOT / "analyses" / "error_rank_control.py"
 LAYERS = ["hidden_1", "hidden_2", "readout"]
 
@@ -132,17 +133,26 @@ def test_the_table_finds_collapse_and_cures(capsys, tmp_path):
         statement="FA, Muon and batch norm together: more accurate than either alone (points)"
     )
     np.testing.assert_allclose(gain, 4)
+    trends = {name: found[f"{name}_trend"] for name in ("error_rank", "error_rank_normalised")}
+    for column, (name, trend) in enumerate(trends.items(), start=1):
+        points, *ranks = np.array(list(GRID.values())).T
+        np.testing.assert_allclose(trend, kendalltau(ranks[column - 2], points).statistic)
+        assert f"{name}_trend: {float(trend[0]):+.2f}, {float(trend[1]):+.2f}" in printed
+    assert not [text for text in said if "over all conditions" in text], "a tau has no verdict"
     at = {"rule": "FA", "optimiser": "Adam", "normalisation": "none"}
     end = found.error_rank_normalised.sel(at | {"definition": "entropy", "view": "sample"})
     np.testing.assert_allclose(end, [[12.5, 5, 5]] * 2)
     assert (found.error_rank_start.sel(at) == 20).all()
     assert set(figures) == {"depth", "epochs", "accuracy", "normalisations"}
     assert len(figures["depth"].axes) == 4
+    assert figures["depth"].axes[0].get_ylabel() == "effective rank (entropy)"
     assert [axes.get_title(loc="left") for axes in figures["normalisations"].axes] == [
         "no normalisation, Adam",
         "batch norm, Adam",
         "group norm, Adam",
     ]
+    axis = figures["accuracy"].axes[0].get_xlabel().replace("\n", " ")
+    assert axis == "effective rank (entropy) of the raw error, hidden_2"
     assert re.search(r"FA, Adam, none +45\.0 \(45\.0 45\.0\) +12 4 +12 5", printed)
 
 
@@ -258,9 +268,35 @@ def test_every_recipe_is_a_study_of_sound_runs(address):
         assert config.training.on_divergence == "keep"
 
 
+@pytest.mark.parametrize(
+    ("path", "study", "options"),
+    [
+        (MLP, "table", {}),
+        (MLP, "crossing", {}),
+        (CNN, "table", {}),
+        (CNN, "resnet", {"network": "ResNet-8"}),
+    ],
+)
+def test_every_condition_is_a_run_of_its_own(path, study, options):
+    one = load_recipe(f"{path}::run")
+    for name, config in call_recipe(f"{path}::{study}").conditions.items():
+        if not name.startswith("FA slow"):  # its rate is not the best
+            assert one(*name.rsplit(", ", 2), **options) == config
+    with pytest.raises(ValueError, match=r"'FA, Muon, bach' is no condition.*: BP, "):
+        one("FA", "Muon", "bach", **options)
+
+
+@pytest.mark.parametrize("name", ["analyse", "analyse_causal", "analyse_crossing"])
+def test_the_result_of_one_run_is_refused(name):
+    tree = made_up(GRID).isel(condition=0, drop=True)
+    with pytest.raises(ValueError, match="no dim 'condition': it is of one run"):
+        call_recipe(f"{TABLE if name == 'analyse' else CONTROL}::{name}", tree)
+
+
 def test_rates_differ_in_the_rate_alone():
     study, search = (call_recipe(f"{MLP}::{name}") for name in ("table", "rates"))
-    assert {name.rpartition(", rate ")[0] for name in search.conditions} == set(study.conditions)
+    searched = {name.rpartition(", rate ")[0] for name in search.conditions}
+    assert searched == set(study.conditions) - {"FA slow, Muon, none"}
     for name, config in search.conditions.items():
         label, _, rate = name.rpartition(", rate ")
         assert config.training.optimiser.learning_rate == float(rate)

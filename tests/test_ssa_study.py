@@ -202,6 +202,8 @@ def test_accuracy_against_dense_and_bp(capsys, tmp_path):
     assert "127.8" in printed, "the rank at which a square layer breaks even"
     with pytest.raises(ValueError, match="no condition 'DFA'"):
         call_recipe(f"{ACCURACY}::analyse", study({"BP": [0.5, 0.5], "FA": [0.5, 0.5]}))
+    with pytest.raises(ValueError, match="no dim 'condition': it is of one run"):
+        call_recipe(f"{ACCURACY}::analyse", study({"BP": [0.5, 0.5]}).isel(condition=0, drop=True))
 
 
 def test_orthogonality_counts_runs_that_diverge(capsys, tmp_path):
@@ -231,6 +233,15 @@ def test_orthogonality_counts_runs_that_diverge(capsys, tmp_path):
     }
     assert found.residual.sel(condition="SSA-DFA, Adam 0.001, none").values.tolist() == [500, 500]
     assert found.residual.sel(condition="SSA-DFA, SGD 0.02, soft 0.1").isnull().all()
+    text = "SSA-DFA, Adam 0.001: none is more than 1 point behind retraction"
+    at = found.sel(statement=text)
+    np.testing.assert_allclose(at.statement_difference, [18, 13])
+    np.testing.assert_allclose(at.statement_points, [-19, -14])
+    assert f"{text}: holds (2 of 2 seeds; +18.00, +13.00); difference -19.00, -14.00 po" in printed
+    polar = found.sel(statement="SSA-DFA, Adam 0.001: polar is at most 1 point from retraction")
+    np.testing.assert_allclose(polar.statement_points, [0.5, -0.5])
+    assert found.statement_points.isel(statement=slice(-2, None)).isnull().all()
+    assert "retract: does not diverge: does not hold (1 of 2 seeds; +1.00, -1.00)\n" in printed
     assert "40 40" in printed
     assert len(figures["orthogonality"].axes) == 2
 
@@ -245,6 +256,8 @@ def test_ablation(capsys, tmp_path):
     tree = study(accuracies, angles=angles)
     found, _, holds, _ = analyse(f"{TERMS}::analyse_ablation", tree, capsys, tmp_path)
     assert list(holds.values()) == [False, True, True, False]
+    nan = np.nan
+    np.testing.assert_allclose(found.statement_points, [[-8, -7], [nan] * 2, [2, 2], [nan] * 2])
     assert found.label.values.tolist() == ["retraction alone", "alignment 0.3", "soft 1, cosine"]
     assert set(found.group.values) == {"SSA-FA"}
 
@@ -259,6 +272,7 @@ def test_schedules(capsys, tmp_path):
     tree = study(accuracies, ranks=ranks)
     found, _, holds, _ = analyse(f"{TERMS}::analyse_schedules", tree, capsys, tmp_path)
     assert list(holds.values()) == [True, True]
+    np.testing.assert_allclose(found.statement_points, [[-5, -4], [-0.5, 0]], atol=1e-9)
     assert found.final_rank.isel(seed=0).values.tolist() == [256, 82, 92]
 
 

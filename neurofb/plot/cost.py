@@ -63,7 +63,7 @@ def cost_bars(
                 figure.legend(loc="outside lower center")
             for row, value in enumerate(share.values):
                 beside: dict[str, Any] = {"va": "center", "fontsize": 6.5}
-                beside["bbox"] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.4}
+                beside["bbox"] = {"facecolor": "white", "linewidth": 0, "pad": 0.4}
                 axes.annotate(
                     f"{value:.0f} %", (value, row), (3, 0), textcoords="offset points", **beside
                 )

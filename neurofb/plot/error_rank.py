@@ -1,5 +1,6 @@
 """Effective rank of the error over depth and over epochs, rule beside rule."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,10 @@ from neurofb.plot.style import (
     tidy,
 )
 
-_START: Mapping[str, Any] = {"color": UNTRAINED_COLOUR, "linestyle": "--", "linewidth": 1.1}
+_START: Mapping[str, Any] = {"color": UNTRAINED_COLOUR, "linestyle": "-.", "linewidth": 1.2}
+_RAW: Mapping[str, Any] = {"linestyle": (0, (3, 2)), "linewidth": 1.0}
 _CEILING: Mapping[str, Any] = {"color": "#999999", "linestyle": "-", "linewidth": 0.8}
+_GREY = "#555555"
 _OUTPUT: Mapping[str, Any] = {"color": "#666666", "linestyle": ":", "linewidth": 1.2}
 
 
@@ -34,16 +37,17 @@ def rank_over_depth(
     """Draw the rank of the error against depth at the end of training, a line a rule.
 
     Thick lines are means over seeds of the rank of the row-normalised error (each image's error
-    divided by its norm), dots its seeds, thin dashed lines means of the raw error's rank. Grey is
-    the same network before training, where all rules agree; a thin line on top the highest rank
-    possible, a dotted one that of an output error, classes − 1. Numbers are mean test accuracies.
+    divided by its norm), dots its seeds, thin dashed lines means of the raw error's rank. Grey
+    dash-dots are the same network before training, row-normalised, the mean of all rules; a thin
+    line on top is the highest rank possible, a dotted one that of an output error, classes − 1.
+    Numbers are mean test accuracies. The legend has the rules that are drawn.
 
     Parameters
     ----------
     dataset
         `error_rank` and `error_rank_normalised` (rule, `rows`, `columns`, seed, epoch, layer),
-        `test_accuracy` (the same without epoch and layer), `ceiling` (layer), and `num_classes` as
-        an attribute or not.
+        `test_accuracy` (the same without epoch and layer), `ceiling` (layer), and as attributes or
+        not `num_classes` and `definition`, that of the rank.
     rows, columns
         Dims whose entries make rows and columns of panels. A row or column without values is left
         out.
@@ -64,6 +68,7 @@ def rank_over_depth(
     """
     names = ("error_rank", "error_rank_normalised")
     require(dataset, *names, "ceiling", "test_accuracy", dims=("rule", rows, columns, "layer"))
+    layers = short_layers([str(name) for name in dataset["layer"].values])
     with context():
         figure, grid = _panels(dataset, rows, columns)
         for axes, panel in grid:
@@ -78,16 +83,18 @@ def rank_over_depth(
                 if not bool(values.notnull().any()):
                     continue
                 if raw:
-                    thin: dict[str, Any] = {"linewidth": 1.0, "linestyle": (0, (3, 2))}
                     mean = one["error_rank"].mean("seed")
-                    axes.plot(place, mean, color=colour, gid=f"raw {rule}", **thin)
+                    axes.plot(place, mean, color=colour, gid=f"raw {rule}", **_RAW)
                 axes.plot(place, values.mean("seed"), color=colour, linewidth=2.0, gid=rule)
                 axes.plot(place, values, "o", color=colour, markersize=2.5, gid="seed")
             _write_accuracies(axes, panel, dataset)
-            layers = [str(name) for name in panel["layer"].values]
-            axes.set_xticks(place, short_layers(layers))
-        _label(grid, "layer")
-        _explain(figure, dataset, raw=raw)
+            axes.set_xticks(place, layers)
+        _label(grid, f"layer (output behind {layers[-1]})", dataset)
+        more = [Line2D([], [], color=_GREY, label="raw error, mean", **_RAW)] if raw else []
+        text = "before training (row-normalised, mean of rules)"
+        more.append(Line2D([], [], label=text, **_START))
+        dot: dict[str, Any] = {"marker": "o", "markersize": 3, "linestyle": ""}
+        _explain(figure, dataset, [Line2D([], [], color=_GREY, label="seed", **dot), *more])
     return figure
 
 
@@ -143,8 +150,8 @@ def rank_over_epochs(
                 mean = values.mean("seed")
                 axes.plot(epoch, mean, "o-", color=colour, linewidth=2, markersize=3, gid=rule)
             _write_accuracies(axes, panel, here)
-        _label(grid, "epoch")
-        _explain(figure, dataset, start=False, where=f" of {chosen}")
+        _label(grid, "epoch", dataset)
+        _explain(figure, dataset, [], where=f", in {chosen}", more="thin: seeds; ")
     return figure
 
 
@@ -170,7 +177,7 @@ def _panels(
         [str(v) for v in dataset[dim].values[have.any(set(have.dims) - {dim}).values]]
         for dim in (rows, columns)
     )
-    width = 2.0 if len(right) <= 3 else 1.6
+    width = 2.0 if len(right) <= 3 else 1.9
     size = (max(1.2 + width * len(right), 4.2), 1.3 + 1.55 * len(down))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(down), len(right), sharex=True, sharey=True, squeeze=False)
@@ -188,14 +195,15 @@ def _panels(
     return figure, found
 
 
-def _label(grid: list[tuple[Axes, xr.Dataset]], x: str) -> None:
+def _label(grid: list[tuple[Axes, xr.Dataset]], x: str, dataset: xr.Dataset) -> None:
     """Write what the axes show, at the left column and the lowest row of panels."""
+    kind = f" ({dataset.attrs['definition']})" if "definition" in dataset.attrs else ""
     for axes, _ in grid:
         spec = axes.get_subplotspec()
         if spec is not None and spec.is_last_row():
             axes.set_xlabel(x)
         if spec is not None and spec.is_first_col():
-            axes.set_ylabel("rank of the error")
+            axes.set_ylabel(f"effective rank{kind}")
 
 
 def _last(panel: xr.Dataset) -> xr.Dataset:
@@ -224,24 +232,27 @@ def _write_accuracies(axes: Axes, panel: xr.Dataset, dataset: xr.Dataset) -> Non
 
 
 def _explain(
-    figure: Figure, dataset: xr.Dataset, *, raw: bool = False, start: bool = True, where: str = ""
+    figure: Figure,
+    dataset: xr.Dataset,
+    handles: list[Line2D],
+    *,
+    where: str = "",
+    more: str = "",
 ) -> None:
-    """Put the legend below the figure."""
-    handles = [
+    """Put the legend below the figure: rules that are drawn, these handles, and what all have."""
+    drawn = dataset["error_rank_normalised"].notnull()
+    rules = [
         Line2D([], [], color=colour, linewidth=2.0, label=rule)
         for rule, colour in rule_colours(dataset).items()
+        if bool(drawn.sel(rule=rule).any())
     ]
-    grey = "#555555"
-    handles.append(Line2D([], [], color=grey, marker="o", markersize=3, linestyle="", label="seed"))
-    if raw:
-        handles.append(Line2D([], [], color=grey, linestyle=(0, (3, 2)), label="raw error"))
-    if start:
-        handles.append(Line2D([], [], **_START, label="before training"))
+    handles = [*rules, *handles]
     if "num_classes" in dataset.attrs:
-        handles.append(Line2D([], [], **_OUTPUT, label="classes − 1"))
-    handles.append(Line2D([], [], **_CEILING, label="highest possible"))
+        handles.append(Line2D([], [], label="classes − 1", **_OUTPUT))
+    handles.append(Line2D([], [], label="highest possible", **_CEILING))
     name = axis_label(dataset["error_rank_normalised"])
-    title = f"thick: {name}{where}; numbers: test accuracy"
-    ncols = min(len(handles), int(figure.get_figwidth() / 1.15))
+    title = f"thick: {name}{where}, mean of seeds; {more}numbers: test accuracy"
+    title = textwrap.fill(title, int(18 * figure.get_figwidth()))
+    ncols = min(len(handles), max(2, int(figure.get_figwidth() / 1.7)))
     place: dict[str, Any] = {"loc": "outside lower center", "ncols": ncols, "columnspacing": 1.2}
     figure.legend(handles=handles, title=title, title_fontsize=7.5, **place)

@@ -32,7 +32,8 @@ def example_rank_study(*, num_seeds: int = 3, seed: int = 0) -> xr.Dataset:
     -------
     xr.Dataset
         `error_rank`, `error_rank_normalised` (rule, optimiser, normalisation, seed, epoch, layer),
-        `test_accuracy`, `ceiling` (layer), and `num_classes` as an attribute. Nothing is measured.
+        `test_accuracy`, `ceiling` (layer), and `num_classes`, `definition` as attributes. Nothing
+        is measured.
 
     Examples
     --------
@@ -74,5 +75,5 @@ def example_rank_study(*, num_seeds: int = 3, seed: int = 0) -> xr.Dataset:
             "epoch": labels.coordinate("epoch", epoch.astype(float)),
             "layer": labels.coordinate("layer", [f"hidden_{i}" for i in depth + 1]),
         },
-        {"num_classes": 10},
+        {"num_classes": 10, "definition": "entropy"},
     )

@@ -77,7 +77,8 @@ def accuracy_against_error_rank(
             tidy(axes)
         grid[0].set_ylim(0, None)
         grid[0].set_ylabel(axis_label(dataset["test_accuracy"]))
-        figure.legend(handles=_run_handles(dataset), loc="outside lower center", ncols=4)
+        handles = _run_handles(dataset, measures)
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -87,9 +88,9 @@ def measures_by_category(
     """Draw measures (rows of panels) over the entries of one dim, a column an entry of another.
 
     Dots are seeds, bars their means; the thin line is the mean of the column's first entry, the
-    dashed one the null: chance for accuracy, for ranks the network before training. Entries that a
-    column does not have are left out of it; a cross on the lower edge is a seed without a value, as
-    one that diverged.
+    dashed one the null: chance for accuracy, for ranks the mean of all rules before training.
+    Entries that a column does not have are left out of it; a cross on the lower edge is a seed
+    without a value, as one that diverged.
 
     Parameters
     ----------
@@ -150,7 +151,7 @@ def measures_by_category(
             Line2D([], [], color="#555555", marker="o", markersize=4, linestyle="", label="seed"),
             Line2D([], [], color="#555555", linewidth=2.0, label="mean"),
             Line2D([], [], color="#999999", linewidth=0.7, label=f"mean of {name}"),
-            Line2D([], [], **_NULL, label="chance; rank before training"),
+            Line2D([], [], **_NULL, label="chance; rank before training (mean of rules)"),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
@@ -207,22 +208,34 @@ def _draw_chance(axes: Axes, dataset: xr.Dataset) -> None:
         axes.axhline(1 / float(dataset.attrs["num_classes"]), gid="chance", **_NULL)
 
 
-def _run_handles(dataset: xr.Dataset) -> list[Line2D]:
-    """Return the legend's entries, a column a group: rules, optimisers, normalisations, nulls."""
+def _run_handles(dataset: xr.Dataset, measures: Sequence[str]) -> list[Line2D]:
+    """Return the legend's entries, a column a group: rules, optimisers, normalisations, nulls.
+
+    Of each group those that have a run.
+    """
+    have = dataset[measures[0]].notnull()
+    drawn = {
+        dim: dataset[dim].values[have.any(set(have.dims) - {dim}).values]
+        for dim in ("rule", "optimiser", "normalisation")
+    }
+    band = "range before training"
     grey: dict[str, Any] = {"color": "#555555", "linestyle": "", "markersize": 5}
     groups = [
         [Line2D([], [], linestyle="", label="colour: rule")],
         [Line2D([], [], linestyle="", label="shape: optimiser")],
         [Line2D([], [], linestyle="", label="filling: normalisation")],
-        [Line2D([], [], color=UNTRAINED_COLOUR, linewidth=6, alpha=0.3, label="before training")],
+        [Line2D([], [], color=UNTRAINED_COLOUR, linewidth=6, alpha=0.3, label=band)],
     ]
     for rule, colour in rule_colours(dataset).items():
-        groups[0].append(Line2D([], [], color=colour, linewidth=4, label=rule))
+        if rule in drawn["rule"]:
+            groups[0].append(Line2D([], [], color=colour, linewidth=4, label=rule))
     for i, name in enumerate(dataset["optimiser"].values):
-        groups[1].append(Line2D([], [], marker=_MARKERS[i % 6], label=str(name), **grey))
+        if name in drawn["optimiser"]:
+            groups[1].append(Line2D([], [], marker=_MARKERS[i % 6], label=str(name), **grey))
     for j, name in enumerate(dataset["normalisation"].values):
         fill, label = _FILLS[j % 5], panel_title(str(name))
-        groups[2].append(Line2D([], [], marker="D", fillstyle=fill, label=label, **grey))
+        if name in drawn["normalisation"]:
+            groups[2].append(Line2D([], [], marker="D", fillstyle=fill, label=label, **grey))
     if "num_classes" in dataset.attrs:
         groups[3].append(Line2D([], [], **_NULL, label="chance"))
     longest = max(len(group) for group in groups)

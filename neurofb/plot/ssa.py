@@ -23,7 +23,9 @@ METHOD_COLOURS = {
     "SSA-DFA": "#E8842A",
     "tracking": "#009E73",
 }
-_DASHES = ("-", "--", ":", "-.")
+#: of dense weights, then of ranks as they fall
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 4)))
+_UNRELATED: dict[str, Any] = {"color": UNTRAINED_COLOUR, "linewidth": 0.7}
 
 
 def method_colour(condition: str) -> str:
@@ -126,9 +128,9 @@ def angle_curves(
 ) -> Figure:
     """Draw the angle of each layer's gradient to backpropagation's over epochs, a panel a layer.
 
-    Thin lines are seeds, thick ones means over seeds, colours methods, dashes ranks; the dashed
-    grey line is 90 degrees, what unrelated gradients would have. Conditions that diverged end where
-    they did.
+    Thin lines are seeds, thick ones means over seeds, colours methods; each rank has one style of
+    line, dense weights a full one. The thin grey line is 90 degrees, what unrelated gradients would
+    have. Conditions that diverged end where they did.
 
     Parameters
     ----------
@@ -172,7 +174,7 @@ def angle_curves(
                 style: dict[str, Any] = {"color": method_colour(name), "linestyle": dash}
                 axes.plot(one["epoch"], one.values.T, linewidth=0.5, alpha=0.5, gid="seed", **style)
                 axes.plot(one["epoch"], one.mean("seed"), linewidth=1.8, gid=name, **style)
-            axes.axhline(90, color=UNTRAINED_COLOUR, linestyle="--", linewidth=0.9, zorder=0)
+            axes.axhline(90, zorder=0, gid="unrelated", **_UNRELATED)
             axes.set_title(layer, loc="left")
             axes.set_xlabel("epoch")
             tidy(axes)
@@ -183,9 +185,8 @@ def angle_curves(
             for name, dash in dashes.items()
         ]
         handles = [Line2D([], [], linewidth=1.8, **style) for style in styles]
-        unrelated: dict[str, Any] = {"color": UNTRAINED_COLOUR, "linestyle": "--"}
-        handles.append(Line2D([], [], linewidth=0.9, label="unrelated", **unrelated))
-        title = "thin: seeds\nthick: mean of seeds"
+        handles.append(Line2D([], [], label="unrelated, 90°", **_UNRELATED))
+        title = "colour: method, line: rank\nthin: seeds, thick: their mean"
         figure.legend(handles=handles, loc="outside right upper", title=title, title_fontsize=7.5)
     return figure
 
@@ -202,14 +203,16 @@ def _by_method(names: Sequence[str] | dict[str, Any]) -> dict[str, list[str]]:
     return groups
 
 
-def _dashes(names: Sequence[str]) -> dict[str, str]:
-    """Give every condition a dash: full for the first rank of a method, then others."""
-    found = {
-        name: _DASHES[i % len(_DASHES)]
-        for group in _by_method(names).values()
-        for i, name in enumerate(group)
+def _dashes(names: Sequence[str]) -> dict[str, Any]:
+    """Give every rank its style of line, the same for all methods; a full one without a rank."""
+    found = {name: re.search(r"r=([\d.]*\d)", name) for name in names}
+    rank = {name: float(match[1]) for name, match in found.items() if match}
+    order = sorted(set(rank.values()), reverse=True)
+    later = _DASHES[1:]
+    return {
+        name: later[order.index(rank[name]) % len(later)] if name in rank else _DASHES[0]
+        for name in names
     }
-    return {name: found[name] for name in names}
 
 
 def _apart(numbers: Sequence[int]) -> list[int]:

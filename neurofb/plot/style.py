@@ -56,7 +56,7 @@ _NORMALISATIONS = {
     "batch": "batch norm",
     "layer": "layer norm",
     "group": "group norm",
-    "centre": "mean removed",
+    "centre": "centre (mean removed)",
 }
 _SEED_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 

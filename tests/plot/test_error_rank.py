@@ -46,6 +46,32 @@ def test_a_panel_a_condition_and_a_line_a_rule(study):
     ]
 
 
+def test_the_legend_names_what_is_drawn_each_in_a_style_of_its_own(study):
+    extra = study.isel(rule=[1]).assign_coords(rule=["FA slow"])
+    extra = extra.map(lambda values: values * np.nan if "rule" in values.dims else values)
+    wide = xr.concat([study, extra], "rule", data_vars="minimal")
+    legend = rank_over_depth(wide).legends[0]
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == [
+        *("BP", "FA", "seed", "raw error, mean"),
+        *("before training (row-normalised, mean of rules)", "classes − 1", "highest possible"),
+    ]
+    lines = legend.get_lines()
+    assert lines[1].get_color() == "#D55E00"
+    assert len({line.get_linestyle() for line in lines[3:]}) == 4
+    assert lines[4].get_linestyle() == line(rank_over_depth(wide).axes[0], "start").get_linestyle()
+    texts = [text.get_text() for text in rank_over_epochs(wide).legends[0].get_texts()]
+    assert texts == ["BP", "FA", "classes − 1", "highest possible"]
+
+
+def test_axes_say_where_the_output_is_and_which_rank(study):
+    axes = rank_over_depth(study).axes
+    assert axes[6].get_xlabel() == "layer (output behind 6)"
+    assert axes[0].get_ylabel() == "effective rank (entropy)"
+    del study.attrs["definition"]
+    assert rank_over_epochs(study).axes[0].get_ylabel() == "effective rank"
+
+
 def test_what_was_not_run_is_blank_and_left_out(study):
     study["error_rank_normalised"].loc[{"optimiser": "SGD", "normalisation": "layer"}] = np.nan
     study["error_rank_normalised"].loc[{"normalisation": "batch"}] = np.nan
@@ -104,6 +130,12 @@ def test_every_run_is_a_marker(study):
     assert len(shapes) == len(fills) == 3
     with pytest.raises(ValueError, match="name at least one measure"):
         accuracy_against_error_rank(end, measures=())
+    none = end.where((end.optimiser != "Adam") & (end.normalisation != "layer"))
+    figure = accuracy_against_error_rank(none.assign(end[list(start)]))
+    texts = {text.get_text() for text in figure.legends[0].get_texts()} - {" "}
+    kinds = {"colour: rule", "shape: optimiser", "filling: normalisation"}
+    runs = {"BP", "FA", "SGD", "Muon", "no normalisation", "batch norm"}
+    assert texts == kinds | runs | {"range before training", "chance"}
     with pytest.raises(ValueError, match="no variable 'error_rank_start'"):
         accuracy_against_error_rank(end.drop_vars("error_rank_start"))
 

@@ -72,6 +72,19 @@ def test_angles_of_layers_that_have_any():
         angle_curves(study.sel(layer=["readout"]))
 
 
+def test_a_rank_has_one_line_style_in_every_method():
+    names = ["DFA", "SSA-DFA r=0.5", "SSA-DFA r=0.25", "SSA-DFA r=0.1", "SSA-FA r=0.5"]
+    names += ["SSA-FA r=0.1", "SSA-FA r=0.5, tracking"]
+    dims = ("condition", "seed", "epoch", "layer")
+    coords = {"condition": names, "seed": [0], "epoch": [0, 1], "layer": ["hidden_1"]}
+    study = xr.Dataset({"gradient_angle": (dims, np.full((7, 1, 2, 1), 80.0))}, coords)
+    drawn = {one.get_gid(): one.get_linestyle() for one in angle_curves(study).axes[0].lines}
+    full, half, quarter, tenth = (drawn[name] for name in names[:4])
+    assert full == "-"
+    assert len({full, half, quarter, tenth}) == 4
+    assert [drawn[name] for name in names[4:]] == [half, tenth, half]
+
+
 def test_costs_are_shares_of_the_reference():
     names = {"condition": ["BP", "SSA-DFA r=0.5"]}
     costs = xr.Dataset({"a": ("condition", [4.0, 6.0]), "b": ("condition", [0.0, 2.0])}, names)
