@@ -64,7 +64,8 @@ def accuracy_against_error_rank(
     starts = [f"{measure}_start" for measure in measures]
     require(dataset, *measures, *starts, "test_accuracy", dims=dims)
     with context():
-        figure = Figure(figsize=(0.8 + 2.9 * len(measures), 3.6), layout="constrained")
+        size = (max(0.8 + 2.9 * len(measures), 6.2), 3.6)  # the legend has four columns
+        figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
         for axes, measure in zip(grid, measures, strict=True):
             start = dataset[f"{measure}_start"]
@@ -153,7 +154,8 @@ def measures_by_category(
             Line2D([], [], color="#999999", linewidth=0.7, label=f"mean of {name}"),
             Line2D([], [], **_NULL, label="chance; rank before training (mean of rules)"),
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+        ncols = 4 if size[0] > 6.2 else 2
+        figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
     return figure
 
 

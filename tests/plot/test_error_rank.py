@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from neurofb.plot import (
     accuracy_against_error_rank,
@@ -159,5 +160,22 @@ def test_categories_side_by_side():
     assert [line(axes, "null").get_ydata()[0] for axes in (bp_rank, fa_rank)] == [30, 20]
     np.testing.assert_allclose(line(fa, "lost").get_xdata(), [1.15])
     assert not [one for one in bp.lines if one.get_gid() == "lost"]
+    assert fits(figure)
     with pytest.raises(ValueError, match="name at least one measure"):
         measures_by_category(study, [], **pair)
+
+
+def fits(figure):
+    """Tell whether the legend lies within the figure."""
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    box, page = legend.get_window_extent(), figure.bbox
+    return box.x0 >= page.x0 and box.x1 <= page.x1 and box.y0 >= page.y0
+
+
+def test_legends_fit_on_narrow_figures(study):
+    few = study.isel(optimiser=[0], normalisation=[0])
+    assert fits(rank_over_depth(few.isel(optimiser=[0])))
+    assert fits(rank_over_epochs(few))
+    last = study.isel(layer=-1, epoch=-1).assign(error_rank_start=study.error_rank.isel(epoch=0))
+    assert fits(accuracy_against_error_rank(last, measures=("error_rank",)))
