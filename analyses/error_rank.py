@@ -23,7 +23,7 @@ from neurofb.rank_curves import (
     text_of,
     views,
 )
-from neurofb.unfold import unfold
+from neurofb.unfold import condition_names, unfold
 
 CONDITION = "(?P<rule>.+), (?P<optimiser>[^,]+), (?P<normalisation>[^,]+)"
 COLUMNS = {
@@ -69,6 +69,7 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
 def analyse_rates(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return for each condition the rate with the best validation accuracy at the end."""
     root = study.to_dataset()
+    condition_names(root)  # refuses the result of one run
     curve = root["validation_accuracy"]
     if "diverged_at" in root:
         curve = curve.where(root["diverged_at"].isnull())

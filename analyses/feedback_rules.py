@@ -11,7 +11,7 @@ from neurofb import labels, plot
 from neurofb.measures import contrast
 from neurofb.measures.accuracy import against_reference, best_rate
 from neurofb.measures.statements import statements, statements_text
-from neurofb.unfold import by_condition, configurations, unfold
+from neurofb.unfold import by_condition, condition_names, configurations, unfold
 
 LABELS = "(?P<network>[^,]+), (?P<rule>.+)"
 
@@ -42,7 +42,9 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
 def analyse_rates(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return for each network and rule the rate with the best validation accuracy at the end."""
     pattern = "(?P<network>[^,]+), (?P<rule>.+), rate (?P<learning_rate>.+)"
-    dataset = unfold(study.to_dataset()[["validation_accuracy"]], pattern)
+    root = study.to_dataset()
+    condition_names(root)  # refuses the result of one run
+    dataset = unfold(root[["validation_accuracy"]], pattern)
     result = best_rate(dataset["validation_accuracy"]).assign_attrs(study.attrs)
     last, chosen, at_edge = (result[name] for name in result)
     have = chosen.notnull()

@@ -71,7 +71,9 @@ def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
 def analyse_rates(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return for each method the rate with the best validation accuracy at the end."""
     pattern = "(?P<rule>[^,]+), rate (?P<learning_rate>.+)"
-    dataset = unfold(study.to_dataset()[["validation_accuracy"]], pattern)
+    root = study.to_dataset()
+    condition_names(root)  # refuses the result of one run
+    dataset = unfold(root[["validation_accuracy"]], pattern)
     last = last_value(dataset["validation_accuracy"]).mean("seed")
     tried = last["learning_rate"]
     best = last.fillna(-1).argmax("learning_rate")

@@ -10,7 +10,7 @@ from neurofb.measures import contrast, verdict
 from neurofb.measures.accuracy import last_value
 from neurofb.measures.statements import statements, statements_text
 from neurofb.plot.grouped import grouped_rows
-from neurofb.unfold import configurations
+from neurofb.unfold import condition_names, configurations
 
 RESIDUALS = ("orthonormality_residual_u", "orthonormality_residual_v")
 
@@ -100,7 +100,7 @@ def _rows(study: xr.DataTree) -> xr.Dataset:
 def _split(dataset: xr.Dataset) -> list[tuple[str, str]]:
     """Split labels into method (with the optimiser, if it is said) and what is varied."""
     found = []
-    for name in [str(name) for name in dataset["condition"].values]:
+    for name in condition_names(dataset):
         parts = name.split(", ")
         num = 2 if len(parts) > 2 and parts[1].split(" ")[0] in ("Adam", "SGD") else 1
         found.append((", ".join(parts[:num]), ", ".join(parts[num:])))

@@ -98,7 +98,7 @@ def configurations(study: xr.Dataset | xr.DataTree) -> dict[str, RunConfig]:
     Raises
     ------
     ValueError
-        If the attributes hold no configurations, or one is not readable.
+        If the attributes hold no configurations, that of one run, or one that is not readable.
 
     Examples
     --------
@@ -111,6 +111,8 @@ def configurations(study: xr.Dataset | xr.DataTree) -> dict[str, RunConfig]:
         found = json.loads(study.attrs["neurofb_config"])
     except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"study has no attribute neurofb_config in JSON: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(run, dict) for run in found.values()):
+        raise ValueError("the result's configuration is that of one run, and a study's is needed")
     return {str(name): from_json(json.dumps(config)) for name, config in found.items()}
 
 

@@ -286,11 +286,20 @@ def test_every_condition_is_a_run_of_its_own(path, study, options):
         one("FA", "Muon", "bach", **options)
 
 
-@pytest.mark.parametrize("name", ["analyse", "analyse_causal", "analyse_crossing"])
-def test_the_result_of_one_run_is_refused(name):
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"{TABLE}::analyse",
+        f"{TABLE}::analyse_rates",
+        f"{CONTROL}::analyse_causal",
+        f"{CONTROL}::analyse_crossing",
+    ],
+    ids=lambda address: address.rpartition("::")[2],
+)
+def test_the_result_of_one_run_is_refused(address):
     tree = made_up(GRID).isel(condition=0, drop=True)
     with pytest.raises(ValueError, match="no dim 'condition': it is of one run"):
-        call_recipe(f"{TABLE if name == 'analyse' else CONTROL}::{name}", tree)
+        call_recipe(address, tree)
 
 
 def test_rates_differ_in_the_rate_alone():

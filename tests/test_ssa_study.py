@@ -202,8 +202,6 @@ def test_accuracy_against_dense_and_bp(capsys, tmp_path):
     assert "127.8" in printed, "the rank at which a square layer breaks even"
     with pytest.raises(ValueError, match="no condition 'DFA'"):
         call_recipe(f"{ACCURACY}::analyse", study({"BP": [0.5, 0.5], "FA": [0.5, 0.5]}))
-    with pytest.raises(ValueError, match="no dim 'condition': it is of one run"):
-        call_recipe(f"{ACCURACY}::analyse", study({"BP": [0.5, 0.5]}).isel(condition=0, drop=True))
 
 
 def test_orthogonality_counts_runs_that_diverge(capsys, tmp_path):
@@ -291,3 +289,14 @@ def test_rates(capsys, tmp_path):
 
 def test_names_of_the_switch_are_a_run():
     assert isinstance(call_recipe(f"{RECIPE}::run"), RunConfig)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [f"{ACCURACY}::analyse", f"{ACCURACY}::analyse_rates", f"{TERMS}::analyse_ablation"],
+    ids=lambda address: address.rpartition("::")[2],
+)
+def test_the_result_of_one_run_is_refused(address):
+    tree = study({"BP": [0.5, 0.5]}).isel(condition=0, drop=True)
+    with pytest.raises(ValueError, match="no dim 'condition': it is of one run"):
+        call_recipe(address, tree)
