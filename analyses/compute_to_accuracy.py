@@ -22,9 +22,10 @@ GIGA = 1e9
 
 def analyse(study: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return steps and FLOPs to both targets by network, rule and seed, and costs of a step."""
+    runs = configurations(study)  # refuses the result of one run
     data = study.to_dataset()[["validation_accuracy", "step_at_epoch", "accuracy"]]
-    costs = [step_cost(run) for run in configurations(study).values()]
-    cost = xr.concat(costs, labels.coordinate("condition", list(configurations(study))))
+    costs = [step_cost(run) for run in runs.values()]
+    cost = xr.concat(costs, labels.coordinate("condition", list(runs)))
     data = unfold(data.merge(cost), LABELS)
     per_step = data["counted_flops"].sum("phase", min_count=1)
     last = last_value(data["validation_accuracy"])
