@@ -85,7 +85,7 @@ def test_rates_are_those_with_the_best_validation_accuracy(recipe, chosen, resul
         assert accuracies[settled[name]] >= max(accuracies.values()) - 1e-3, name  # ties
 
 
-@pytest.mark.parametrize("results", ["error_rank", "error_rank_cnn"])
+@pytest.mark.parametrize("results", ["error_rank", "error_rank_cnn", "error_rank_resnet"])
 def test_the_tables_of_error_ranks_are_the_datasets(results):
     study = labels.load(ROOT / f"results/{results}.nc")
     accuracy = 100 * study["test_accuracy"]
