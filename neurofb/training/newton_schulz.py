@@ -120,7 +120,7 @@ def decompose(
     g = g.where(finite, 0.0)
     try:
         u, s, v = torch.linalg.svd(g, full_matrices=False)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
         # In single precision LAPACK gives up on some large matrices that are almost orthonormal.
         u, s, v = (part.to(g) for part in torch.linalg.svd(g.double(), full_matrices=False))
     return u, s.where(finite[..., 0], torch.nan), v
