@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 
 HERE = Path(__file__).parent
 
+#: with both cores taken by other tests, dask's client gives up on its own start after 10 s
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
@@ -38,7 +41,6 @@ def cluster(ours):
         yield cluster
 
 
-@pytest.mark.slow
 def test_a_scan_runs_over_tls_with_the_certificates_of_dasks_configuration(
     cluster, ours, tmp_path, monkeypatch
 ):
