@@ -1,7 +1,7 @@
 """Muon: orthogonalised momentum for matrices, AdamW for all other parameters, in one step."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from neurofb.training.matrix_groups import check_matrices, flat_gradient
+from neurofb.training.matrix_groups import flat_gradient
+from neurofb.training.matrix_optimiser import MatrixOptimiser
 from neurofb.training.newton_schulz import newton_schulz, polar_factor
 
 #: up to this smaller side matrices of one shape are orthogonalised together
 _BATCHED_UP_TO = 128
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(MatrixOptimiser):
     """Momentum whose singular values are set to one (Jordan et al. 2024).
 
     For a matrix W (m × n; a kernel is flattened to output × all its inputs) with gradient G,
@@ -106,35 +107,40 @@ class Muon(torch.optim.Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group after a look at its settings and parameters.
+    @staticmethod
+    def check_settings(group: Mapping[str, Any]) -> None:
+        """Refuse settings of a group out of their range.
 
         Raises
         ------
         ValueError
-            If they do not fit; the group is not added then.
-        """
-        super().add_param_group(param_group)
-        try:
-            check_settings(self.param_groups[-1])
-            check_matrices(self.param_groups[-1], "Muon")
-        except ValueError:
-            self.param_groups.pop()
-            raise
+            With the setting's name, its value and what is allowed.
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Update all parameters that have a gradient.
-
-        Parameters
-        ----------
-        closure
-            Evaluates the loss anew, if given; its value is returned.
+        Examples
+        --------
+        >>> Muon.check_settings(Muon([torch.zeros(2, 2)]).defaults | {"momentum": 1.5})
+        Traceback (most recent call last):
+        ValueError: momentum=1.5 must be in [0, 1)
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        ranges = {
+            "lr": (0 <= group["lr"] < math.inf, "a finite number >= 0"),
+            "weight_decay": (0 <= group["weight_decay"] < math.inf, "a finite number >= 0"),
+            "momentum": (0 <= group["momentum"] < 1, "in [0, 1)"),
+            "scale": (group["scale"] in _SCALES, f"one of {', '.join(_SCALES)}"),
+            "num_iterations": (_is_count(group["num_iterations"]), "an integer >= 1"),
+            "ns_dtype": (group["ns_dtype"] in _DTYPES, f"one of {', '.join(_DTYPES)}"),
+            "betas": (
+                len(group["betas"]) == 2 and all(0 <= beta < 1 for beta in group["betas"]),
+                "two numbers in [0, 1)",
+            ),
+            "eps": (group["eps"] >= 0, "a number >= 0"),
+        }
+        for name, (is_good, allowed) in ranges.items():
+            if not is_good:
+                raise ValueError(f"{name}={group[name]!r} must be {allowed}")
+
+    def update(self) -> None:
+        """Update all parameters that have a gradient."""
         alike: dict[Any, list[tuple[Tensor, Tensor, dict[str, Any]]]] = {}
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]
@@ -159,7 +165,6 @@ class Muon(torch.optim.Optimizer):
                 if decay:
                     parameter.mul_(1 - rate * decay)
                 parameter.add_(factor.reshape(parameter.shape), alpha=-size)
-        return loss
 
     def _momentum(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         """Take up a gradient, as (output, all inputs), and return what is orthogonalised."""
@@ -226,35 +231,3 @@ def _orthogonalise(g: Tensor, exact: bool, num_iterations: int, ns_dtype: str) -
 
 def _is_count(value: object) -> bool:
     return isinstance(value, Integral) and int(value) >= 1
-
-
-def check_settings(group: Mapping[str, Any]) -> None:
-    """Refuse settings of a group out of their range.
-
-    Raises
-    ------
-    ValueError
-        With the setting's name, its value and what is allowed.
-
-    Examples
-    --------
-    >>> check_settings(Muon([torch.zeros(2, 2)]).defaults | {"momentum": 1.5})
-    Traceback (most recent call last):
-    ValueError: momentum=1.5 must be in [0, 1)
-    """
-    ranges = {
-        "lr": (0 <= group["lr"] < math.inf, "a finite number >= 0"),
-        "weight_decay": (0 <= group["weight_decay"] < math.inf, "a finite number >= 0"),
-        "momentum": (0 <= group["momentum"] < 1, "in [0, 1)"),
-        "scale": (group["scale"] in _SCALES, f"one of {', '.join(_SCALES)}"),
-        "num_iterations": (_is_count(group["num_iterations"]), "an integer >= 1"),
-        "ns_dtype": (group["ns_dtype"] in _DTYPES, f"one of {', '.join(_DTYPES)}"),
-        "betas": (
-            len(group["betas"]) == 2 and all(0 <= beta < 1 for beta in group["betas"]),
-            "two numbers in [0, 1)",
-        ),
-        "eps": (group["eps"] >= 0, "a number >= 0"),
-    }
-    for name, (is_good, allowed) in ranges.items():
-        if not is_good:
-            raise ValueError(f"{name}={group[name]!r} must be {allowed}")

@@ -10,18 +10,15 @@ from torch import nn
 
 from neurofb.feedback import pathway_parameters
 from neurofb.training.matrix_groups import split_params
+from neurofb.training.matrix_optimiser import MatrixOptimiser
 from neurofb.training.muon import Muon
-from neurofb.training.muon import check_settings as check_muon
 from neurofb.training.rank_control import RankControlled
-from neurofb.training.rank_control import check_settings as check_rank_controlled
 
 #: our own optimisers: matrices get their update, all other parameters an ordinary one
-OWN: dict[str, type[torch.optim.Optimizer]] = {
+OWN: dict[str, type[MatrixOptimiser]] = {
     "Muon": Muon,
     "RankControlled": RankControlled,
 }
-#: what refuses values of their options, before there is a network
-_CHECKS = {"Muon": check_muon, "RankControlled": check_rank_controlled}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +74,10 @@ class Optimiser:
                 raise ValueError(
                     f"options[{option!r}] is no option of {self.name}; it has {', '.join(allowed)}"
                 )
-        if self.name in _CHECKS:
+        if self.name in OWN:
             defaults = {name: parameter.default for name, parameter in allowed.items()}
             try:
-                _CHECKS[self.name](defaults | self.options)
+                OWN[self.name].check_settings(defaults | self.options)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{self.name} with options={self.options}: {error}") from error
         if self.other_learning_rate is not None and self.name not in OWN:

@@ -1,7 +1,7 @@
 """Momentum SGD whose update has the rank that is asked for: for causal experiments on rank."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurofb.training.matrix_groups import check_matrices
+from neurofb.training.matrix_optimiser import MatrixOptimiser
 from neurofb.training.newton_schulz import above_rounding, decompose
 
 
@@ -89,7 +89,7 @@ def control_rank(
     return ((u * new[..., None, :]) @ v).to(matrix.dtype)
 
 
-class RankControlled(torch.optim.Optimizer):
+class RankControlled(MatrixOptimiser):
     """Momentum SGD with the rank of the matrices' updates controlled.
 
     M ← μ M + G + λ W as in `torch.optim.SGD`, then W ← W − η `control_rank` (M), a kernel
@@ -151,36 +151,31 @@ class RankControlled(torch.optim.Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group after a look at its settings and parameters.
+    @staticmethod
+    def check_settings(group: Mapping[str, Any]) -> None:
+        """Refuse settings of a group out of their range.
 
         Raises
         ------
         ValueError
-            If they do not fit; the group is not added then.
-        """
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        try:
-            check_settings(group)
-            check_matrices(group, "RankControlled")
-        except ValueError:
-            self.param_groups.pop()
-            raise
+            With the setting's name, its value and what is allowed.
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Update all parameters that have a gradient.
-
-        Parameters
-        ----------
-        closure
-            Evaluates the loss anew, if given; its value is returned.
+        Examples
+        --------
+        >>> group = RankControlled([torch.zeros(2, 2)]).defaults
+        >>> RankControlled.check_settings(group | {"mode": "truncate"})
+        Traceback (most recent call last):
+        ValueError: rank=None must be an integer >= 1 for mode='truncate'
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        for name in ("lr", "weight_decay"):
+            if not 0 <= group[name] < math.inf:
+                raise ValueError(f"{name}={group[name]!r} must be a finite number >= 0")
+        if not 0 <= group["momentum"] < 1:
+            raise ValueError(f"momentum={group['momentum']!r} must be in [0, 1)")
+        check_mode(group["mode"], **{name: group[name] for name in ("rank", "share", "amount")})
+
+    def update(self) -> None:
+        """Update all parameters that have a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -192,7 +187,6 @@ class RankControlled(torch.optim.Optimizer):
                     }
                     update = control_rank(update.flatten(1), group["mode"], **numbers)
                 parameter.add_(update.reshape(parameter.shape), alpha=-float(group["lr"]))
-        return loss
 
     def _momentum(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         """Take up a gradient and return the momentum."""
@@ -210,28 +204,6 @@ class RankControlled(torch.optim.Optimizer):
 
 _NUMBERS = {"truncate": "rank", "flat": "share", "interpolate": "amount"}
 _MODES = ("none", *_NUMBERS, "polar")
-
-
-def check_settings(group: Mapping[str, Any]) -> None:
-    """Refuse settings of a group out of their range.
-
-    Raises
-    ------
-    ValueError
-        With the setting's name, its value and what is allowed.
-
-    Examples
-    --------
-    >>> check_settings(RankControlled([torch.zeros(2, 2)]).defaults | {"mode": "truncate"})
-    Traceback (most recent call last):
-    ValueError: rank=None must be an integer >= 1 for mode='truncate'
-    """
-    for name in ("lr", "weight_decay"):
-        if not 0 <= group[name] < math.inf:
-            raise ValueError(f"{name}={group[name]!r} must be a finite number >= 0")
-    if not 0 <= group["momentum"] < 1:
-        raise ValueError(f"momentum={group['momentum']!r} must be in [0, 1)")
-    check_mode(group["mode"], **{name: group[name] for name in ("rank", "share", "amount")})
 
 
 def check_mode(mode: str, *, rank: int | None, share: float | None, amount: float | None) -> None:

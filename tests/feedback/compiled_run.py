@@ -55,7 +55,7 @@ def main(backend: str, file: str) -> None:
         try:
             check(spec, backend)
             found[name] = ""
-        except Exception:
+        except (AssertionError, RuntimeError):  # a wrong gradient, or no graph; all else ends it
             found[name] = traceback.format_exc()[-1500:]
     Path(file).write_text(json.dumps(found), encoding="utf-8")
 
