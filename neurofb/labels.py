@@ -54,6 +54,15 @@ COORDINATES: dict[str, tuple[str, str]] = {
     "lag": ("1", "lag"),
     "phase": ("1", "part of a training step"),
     "kind": ("1", "kind of operation: matrix product and the like, or element by element"),
+    "mode": ("1", "mode of the task (pair of singular vectors), strongest first"),
+    "flip": ("1", "which synapses learn with the wrong sign"),
+    "ratio": ("1", "inputs per hidden neuron, c = M / N"),
+    "hidden_flips": ("1", "fraction of inputs whose synapses onto the hidden layer are flipped"),
+    "readout_flips": ("1", "fraction of hidden neurons whose readout synapses are flipped"),
+    "gain": ("1", "size of the initial weights, g"),
+    "activation": ("1", "activation function"),
+    "eigenvalue": ("1", "number of the eigenvalue, largest first"),
+    "start": ("1", "where learning starts"),
 }
 
 #: papers that the library stands on, as results name them
@@ -63,6 +72,7 @@ REFERENCES = " ".join(
         "arXiv:2502.20580",  # Hanut & Kadmon 2025, low-rank feedback
         "arXiv:2606.11123",  # Boeshertz, Pascanu & Clopath 2026, rank of the error
         "arXiv:2510.25594",  # Roy et al. 2025, learning in SVD space
+        "arXiv:2510.02765",  # curl descent, 2025
     )
 )
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-PACKAGES = ["data", "feedback", "measures", "networks", "plot", "report", "scan", "training"]
+PACKAGES = ["data", "dynamics", "feedback", "measures", "networks", "plot", "report", "scan"]
+PACKAGES += ["theory", "training"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
