@@ -5,6 +5,7 @@ from neurofb.measures.alignment import alignment
 from neurofb.measures.alive import response_to_images
 from neurofb.measures.analytic_cost import analytic_cost
 from neurofb.measures.bars import bar_orientedness
+from neurofb.measures.boundary import distance_to_line, failing_boundary
 from neurofb.measures.claims import contrast, rank_trend, verdict
 from neurofb.measures.compute_cost import compute_cost
 from neurofb.measures.effective_rank import effective_rank
@@ -18,6 +19,7 @@ from neurofb.measures.nulls import spectrum_matched_noise
 from neurofb.measures.population import counted_units, population_medians
 from neurofb.measures.receptive_field import gaussian_probes, receptive_field
 from neurofb.measures.shape import shape_measures
+from neurofb.measures.survival import median_time, survival_curve
 from neurofb.measures.symmetry import rotation_correlation, rotational_symmetry
 
 __all__ = [
@@ -28,15 +30,18 @@ __all__ = [
     "compute_to_accuracy",
     "contrast",
     "counted_units",
+    "distance_to_line",
     "effective_rank",
     "error_matrix",
     "error_rank",
     "factor_cost",
     "factor_state",
+    "failing_boundary",
     "fit_dog",
     "fit_gabor",
     "gaussian_probes",
     "grating_tuning",
+    "median_time",
     "population_medians",
     "rank_trend",
     "receptive_field",
@@ -45,5 +50,6 @@ __all__ = [
     "rotational_symmetry",
     "shape_measures",
     "spectrum_matched_noise",
+    "survival_curve",
     "verdict",
 ]
