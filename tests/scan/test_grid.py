@@ -85,6 +85,19 @@ def test_numbers_of_numpy_and_truth_values_are_labels():
         ("rule=BP,FA", "rule", ["BP", "FA"]),
         ("flag=true,false", "flag", [True, False]),
         ("a|b=1|x,2|y", ("a", "b"), [(1, "x"), (2, "y")]),
+        ('rule="LDFA r=4, local",BP', "rule", ["LDFA r=4, local", "BP"]),
+        ('rule=["LDFA r=4, local", "BP"]', "rule", ["LDFA r=4, local", "BP"]),
+        ('rule="LDFA r=4, local"', "rule", ["LDFA r=4, local"]),
+        (r'rule="say \"a, b\"",BP', "rule", ['say "a, b"', "BP"]),
+        ('rule=12" disk,BP', "rule", ['12" disk', "BP"]),
+        ("rule=a,,b", "rule", ["a", "", "b"]),
+        ("rule=,b", "rule", ["", "b"]),
+        ("rule=a|b,c", "rule", ["a|b", "c"]),
+        ("steps=[0, 3],[0, 5]", "steps", [[0, 3], [0, 5]]),
+        ("steps=[[0, 3]]", "steps", [[0, 3]]),
+        ('rule={"rule": "oja", "rate": 1},{}', "rule", [{"rule": "oja", "rate": 1}, {}]),
+        ('a|b="x, y|z"|1,w|2', ("a", "b"), [("x, y|z", 1), ("w", 2)]),
+        ('a|b=[["x, y", 1], ["w", 2]]', ("a", "b"), [("x, y", 1), ("w", 2)]),
     ],
 )
 def test_axes_of_the_command_line(text, name, values):
@@ -94,6 +107,19 @@ def test_axes_of_the_command_line(text, name, values):
 @pytest.mark.parametrize("text", ["", "seed", "=1", "seed="])
 def test_words_that_are_no_axis(text):
     with pytest.raises(ValueError, match="must be NAME=VALUE"):
+        parse_axis(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rule=[LDFA r=4, local,BP]", r"is no JSON list .*in a shell, put it in single quotes"),
+        ("rule=[]", "has no value"),
+        ("a|b=[1, 2]", r"must be A\|B=1\|2,3\|4 or A\|B=\[\[1, 2\], \[3, 4\]\]"),
+    ],
+)
+def test_lists_that_are_no_axis(text, message):
+    with pytest.raises(ValueError, match=message):
         parse_axis(text)
 
 
