@@ -43,8 +43,8 @@ def survival_curve(times: np.ndarray, censored: np.ndarray) -> tuple[np.ndarray,
     times, censored = np.asarray(times, dtype=float), np.asarray(censored, dtype=bool)
     if times.ndim != 1 or times.shape != censored.shape or not times.size:
         raise ValueError(
-            f"times has shape {times.shape}, censored {censored.shape}; both must be (run,), one run "
-            "at least"
+            f"times has shape {times.shape}, censored {censored.shape}; both must be (run,), with "
+            "one run at least"
         )
     if not (np.isfinite(times) & (times >= 0)).all():
         raise ValueError(
