@@ -53,19 +53,23 @@ def parser_of(functions: Mapping[str, Callable[[argparse.Namespace], int | None]
     _add_output(demo)
     demo.add_argument("--workers", type=int, help="processes at a time (default: number of cores)")
 
-    run = _command(commands, "run", functions, "run a recipe: one training run, or a study")
+    run = _command(
+        commands, "run", functions, "run a recipe: a training run, a study, a simulation"
+    )
     run.add_argument("recipe", help="path/to/file.py::function")
     run.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change a setting by its dotted name, as often as needed",
+        help="change a setting by its dotted name (an argument of a simulation); repeatable",
     )
-    run.add_argument("--seed", type=int, help="seed of the run")
+    run.add_argument("--seed", type=int, help="seed of the run or simulation")
     run.add_argument("--device", help="auto, cpu, cuda, mps, cuda:1, …")
     run.add_argument(
-        "--dry-run", action="store_true", help="try one batch (of each condition), then stop"
+        "--dry-run",
+        action="store_true",
+        help="try one batch (of each condition; of a simulation: list the arguments), then stop",
     )
     run.add_argument("--workers", type=int, help="processes at a time, for a study")
     _add_output(run, required=False)

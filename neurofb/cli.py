@@ -78,11 +78,15 @@ def _run(options: argparse.Namespace) -> None:
     from neurofb.config import RunConfig, change
     from neurofb.dry_run import dry_run, dry_run_study
     from neurofb.overview import overview
-    from neurofb.recipes import call_recipe
+    from neurofb.recipes import call_recipe, load_recipe, returns_dataset
     from neurofb.run import run
+    from neurofb.simulation import simulation_command
     from neurofb.study import Study, run_study
     from neurofb.training.distributed import join
 
+    if returns_dataset(load_recipe(options.recipe)):
+        simulation_command(options, dict(_setting(text) for text in options.set))
+        return
     recipe = call_recipe(options.recipe)
     if isinstance(recipe, Study):
         if options.set or options.seed is not None or options.device:
@@ -106,7 +110,10 @@ def _run(options: argparse.Namespace) -> None:
         print(f"dataset: {options.out / 'study.zarr'}")
         return
     if not isinstance(recipe, RunConfig):
-        raise ValueError(f"recipe {options.recipe!r} returns neither a run nor a study")
+        raise ValueError(
+            f"recipe {options.recipe!r} returns neither a run nor a study (one that computes "
+            "a Dataset must be annotated so, `-> xr.Dataset`)"
+        )
     if options.workers is not None:
         raise ValueError("--workers is for a study, not for a run")
     settings = dict(_setting(text) for text in options.set)

@@ -1,4 +1,7 @@
-"""Recipes: functions in plain Python files that return a run or a study, addressed by path."""
+"""Recipes: functions in plain Python files, addressed by path.
+
+They return a run, a study, or a Dataset that they compute themselves.
+"""
 
 import ast
 import importlib.util
@@ -7,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import xarray as xr
 
 
 def load_recipe(address: str) -> Callable[..., Any]:
@@ -63,13 +68,25 @@ def call_recipe(address: str, *arguments: Any) -> Any:
     return recipe(*arguments)
 
 
+def returns_dataset(recipe: Callable[..., Any]) -> bool:
+    """Tell whether a recipe says that it returns a Dataset: then it is itself what computes.
+
+    Examples
+    --------
+    >>> returns_dataset(returns_dataset)
+    False
+    """
+    answer = inspect.signature(recipe).return_annotation
+    return answer is xr.Dataset or str(answer).rpartition(".")[2].strip("'\">") == "Dataset"
+
+
 def recipe_names(path: Path) -> list[str]:
     """Return the public functions of a recipe file, without executing it.
 
     Examples
     --------
     >>> recipe_names(Path(__file__))
-    ['load_recipe', 'call_recipe', 'recipe_names', 'summary']
+    ['load_recipe', 'call_recipe', 'returns_dataset', 'recipe_names', 'summary']
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]

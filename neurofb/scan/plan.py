@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import xarray as xr
-
 from neurofb.config import RunConfig, change, to_json
-from neurofb.recipes import load_recipe
+from neurofb.recipes import load_recipe, returns_dataset
 from neurofb.scan.grid import Axes, Axis, Cell, cells_of, make_axes
 from neurofb.scan.seeds import independent_seed
 
@@ -119,7 +117,7 @@ def make_plan(scan: Scan, base: Tree | None = None) -> Plan:
         raise ValueError(f"setting {twice[0]!r} is an axis; it cannot be the same for all cells")
     recipe = load_recipe(scan.recipe)
     signature = inspect.signature(recipe)
-    is_run = not _returns_dataset(signature)
+    is_run = not returns_dataset(recipe)
     if not is_run and scan.analyse:
         raise ValueError(f"analyse={scan.analyse!r}: {scan.recipe!r} returns a Dataset, not a run")
     if scan.analyse:
@@ -236,12 +234,6 @@ def _with_defaults(signature: inspect.Signature, arguments: Tree) -> Tree:
 def _alike(tree: Tree, other: Tree) -> bool:
     """Tell whether two subtrees have the same fields, and these have plain names."""
     return bool(tree) and tree.keys() == other.keys() and not any("." in name for name in tree)
-
-
-def _returns_dataset(signature: inspect.Signature) -> bool:
-    """Tell whether a recipe says that it returns a Dataset."""
-    answer = signature.return_annotation
-    return answer is xr.Dataset or str(answer).rpartition(".")[2].strip("'\">") == "Dataset"
 
 
 def _call(recipe: Any, arguments: Tree, address: str) -> RunConfig:
