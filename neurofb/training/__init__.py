@@ -4,6 +4,7 @@ from neurofb.training.arithmetic import Arithmetic, resolve_arithmetic
 from neurofb.training.config import TrainingConfig
 from neurofb.training.device import resolve_device
 from neurofb.training.evaluate import Evaluation, evaluate
+from neurofb.training.flips import FlipSpec, GradientFlips, flip_gradients, flip_masks
 from neurofb.training.loop import TrainingResult, train
 from neurofb.training.matrix_groups import split_params
 from neurofb.training.muon import Muon
@@ -23,6 +24,8 @@ __all__ = [
     "Cosine",
     "Evaluation",
     "Exponential",
+    "FlipSpec",
+    "GradientFlips",
     "InverseTime",
     "Muon",
     "NonFiniteLossError",
@@ -36,6 +39,8 @@ __all__ = [
     "TrainingResult",
     "control_rank",
     "evaluate",
+    "flip_gradients",
+    "flip_masks",
     "newton_schulz",
     "polar_factor",
     "resolve_arithmetic",

@@ -1,0 +1,270 @@
+"""Synapses that learn with the wrong sign, in any network and before any optimiser's step."""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+#: layers whose weight is a matrix (a kernel) from inputs to outputs
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipSpec:
+    """Which synapses of which layers learn with the wrong sign (curl descent, arXiv:2510.02765).
+
+    The gradient of the weight is multiplied by a diagonal matrix D, from the right (presynaptic:
+    all synapses *from* a flipped neuron, G ← G D, the authors' rule) or from the left
+    (postsynaptic: all synapses *onto* it, and its bias, G ← D G). D is 1 - 2 `strength` for flipped
+    neurons and 1 for all others. A bias has no presynaptic neuron and is not flipped by that side.
+    For a convolution neurons are channels.
+
+    Parameters
+    ----------
+    layer
+        Name as in ``network.named_modules()`` or pattern with ``*``, ``?``, ``[…]`` of linear
+        layers and convolutions (with or without a pathway).
+    side
+        Whether the layer's inputs or its outputs are counted.
+    fraction, count, indices
+        How many neurons are flipped, as a fraction (to the nearest whole number) or as a count, or
+        which ones. One of the three is given.
+    strength
+        ρ from 0 (no flip) over 0.5 (frozen: these synapses do not learn) to 1 (the sign is wrong).
+    seed
+        For the draw of the flipped neurons; ``None`` takes the first ones, as the authors do (of
+        independent weights these are as good as any). Layers of one pattern and one size get the
+        same draw; so do runs with other seeds of their own.
+
+    Raises
+    ------
+    ValueError
+        If not exactly one of `fraction`, `count` and `indices` is given, or one is out of range.
+
+    Examples
+    --------
+    >>> FlipSpec(layer="readout", fraction=0.1).strength
+    1.0
+    """
+
+    layer: str
+    side: Literal["presynaptic", "postsynaptic"] = "presynaptic"
+    fraction: float | int | None = None
+    count: int | None = None
+    indices: tuple[int, ...] | None = None
+    strength: float | int = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.side not in ("presynaptic", "postsynaptic"):
+            raise ValueError(f"side={self.side!r} must be presynaptic or postsynaptic")
+        ways = {name: getattr(self, name) for name in ("fraction", "count", "indices")}
+        given = [name for name, value in ways.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"{ways}: exactly one of fraction, count and indices must be given")
+        if self.fraction is not None and not 0 <= self.fraction <= 1:
+            raise ValueError(f"fraction={self.fraction} must be between 0 and 1")
+        if self.count is not None and self.count < 0:
+            raise ValueError(f"count={self.count} must be at least 0")
+        if self.indices is not None and (
+            min(self.indices, default=0) < 0 or len(set(self.indices)) < len(self.indices)
+        ):
+            raise ValueError(f"indices={self.indices} must be at least 0 and different")
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength={self.strength} must be between 0 and 1")
+        if self.seed is not None and self.indices is not None:
+            raise ValueError(
+                f"seed={self.seed} must be None, indices say which neurons are flipped"
+            )
+
+    def diagonal(self, num_neurons: int) -> Tensor:
+        """Return the diagonal of D for a layer of that many neurons on the flipped side, float64.
+
+        Raises
+        ------
+        ValueError
+            If more neurons are to be flipped than there are.
+
+        Examples
+        --------
+        >>> FlipSpec(layer="0", fraction=0.5).diagonal(4).tolist()
+        [-1.0, -1.0, 1.0, 1.0]
+        """
+        if self.indices is not None:
+            chosen = torch.tensor(self.indices, dtype=torch.int64)
+            if max(self.indices, default=-1) >= num_neurons:
+                raise ValueError(
+                    f"indices={self.indices} must be below {num_neurons}, the number of "
+                    f"{self.side} neurons of layer {self.layer!r}"
+                )
+        else:
+            count = round((self.fraction or 0) * num_neurons) if self.count is None else self.count
+            if count > num_neurons:
+                raise ValueError(
+                    f"count={count} must be at most {num_neurons}, the number of {self.side} "
+                    f"neurons of layer {self.layer!r}"
+                )
+            order = torch.arange(num_neurons)
+            if self.seed is not None:
+                generator = torch.Generator().manual_seed(self.seed)
+                order = torch.randperm(num_neurons, generator=generator)
+            chosen = order[:count]
+        diagonal = torch.ones(num_neurons, dtype=torch.float64)
+        diagonal[chosen] = 1 - 2 * float(self.strength)
+        return diagonal
+
+
+def flip_gradients(network: nn.Module, flips: Sequence[FlipSpec]) -> "GradientFlips":
+    """Prepare the flips of a network's gradients; nothing is changed yet.
+
+    The gradients are multiplied where `GradientFlips.apply` is called: once per update, after the
+    last backward pass and before the optimiser's step; ``flips.on(optimiser)`` does so by itself.
+    It acts on what stands in ``.grad`` then, so that accumulation over several backward passes, the
+    averages of DistributedDataParallel, ``zero_grad``, gradient scaling and compiled networks all
+    go together with it, and whatever else asks for gradients (a measure, `torch.autograd.grad`)
+    gets the true ones.
+
+    Plain SGD follows curl descent: θ ← θ - η D ∇L. Any other optimiser has another field: momentum
+    and weight decay act after the flips (decay keeps its sign), Adam divides by root mean squares
+    that no flip changes, and Muon mixes rows and columns. The theory of `neurofb.theory` is that of
+    the flow dθ/dt = -D ∇L. Matrices of a pathway are not flipped, they learn as before.
+
+    Parameters
+    ----------
+    network
+        Any module, with or without pathways.
+    flips
+        Several may lie on one layer, one a side.
+
+    Raises
+    ------
+    ValueError
+        As `flip_masks`.
+
+    Examples
+    --------
+    >>> network = nn.Linear(2, 1, bias=False)
+    >>> flips = flip_gradients(network, [FlipSpec(layer="", indices=(0,))])
+    >>> network(torch.tensor([[3.0, 4.0]])).sum().backward()
+    >>> flips.apply()
+    >>> network.weight.grad
+    tensor([[-3.,  4.]])
+    """
+    return GradientFlips(dict(network.named_parameters()), flip_masks(network, flips))
+
+
+def flip_masks(network: nn.Module, flips: Sequence[FlipSpec]) -> dict[str, Tensor]:
+    """Return D for each parameter that is flipped: name → tensor that broadcasts to its shape.
+
+    Parameters
+    ----------
+    network, flips
+        As in `flip_gradients`.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches no linear layer or convolution, a layer is flipped twice on one side
+        or its weight does not learn, or there are fewer neurons than are to be flipped.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    >>> flip_masks(network, [FlipSpec(layer="1", count=1)])
+    {'1.weight': tensor([[-1.,  1.,  1.]], dtype=torch.float64)}
+    """
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    masks: dict[str, Tensor] = {}
+    done: set[tuple[nn.Parameter, str]] = set()
+    for spec in flips:
+        for layer_name, layer in _matching(network, spec.layer):
+            weight = layer.weight
+            if not isinstance(weight, nn.Parameter) or not weight.requires_grad:
+                raise ValueError(f"layer={layer_name!r}: its weight is no parameter that learns")
+            if (weight, spec.side) in done:
+                raise ValueError(f"layer={layer_name!r} is flipped twice on its {spec.side} side")
+            done.add((weight, spec.side))
+            for parameter, mask in _masks(layer, spec):
+                name = names[parameter]
+                masks[name] = masks[name] * mask if name in masks else mask
+    return masks
+
+
+class GradientFlips:
+    """The flips of a network's gradients: `apply` does them once, `on` before each step.
+
+    Parameters
+    ----------
+    parameters
+        Name → parameter; those without a mask are left alone.
+    masks
+        Name → D as a tensor that can be broadcast to the parameter's shape.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor]) -> None:
+        self._pairs = [(parameters[name], mask) for name, mask in masks.items()]
+        self._ready: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Multiply the gradients by D in place; a parameter without a gradient stays without."""
+        for place, (parameter, mask) in enumerate(self._pairs):
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            key = place, gradient.device, gradient.dtype
+            if key not in self._ready:
+                self._ready[key] = mask.to(device=gradient.device, dtype=gradient.dtype)
+            gradient.mul_(self._ready[key])
+
+    def on(self, optimiser: torch.optim.Optimizer) -> RemovableHandle:
+        """Flip before each of the optimiser's steps, until the handle that is returned is removed.
+
+        Raises
+        ------
+        ValueError
+            In a step with a closure: that computes gradients after the flips (LBFGS needs one).
+        """
+
+        def flip(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            # the optimiser itself is the first argument
+            if any(closure is not None for closure in (*arguments[1:], *keywords.values())):
+                raise ValueError(
+                    "closure: must be None where gradients are flipped, it computes them after the "
+                    "flips; call backward() before step()"
+                )
+            self.apply()
+
+        return optimiser.register_step_pre_hook(flip)
+
+
+def _matching(network: nn.Module, pattern: str) -> list[tuple[str, Any]]:
+    """Return name and layer of the linear layers and convolutions that a pattern means."""
+    layers = {name: m for name, m in network.named_modules() if isinstance(m, _LAYERS)}
+    if pattern in layers:
+        return [(pattern, layers[pattern])]
+    found = [pair for pair in layers.items() if fnmatch.fnmatchcase(pair[0], pattern)]
+    if not found:
+        raise ValueError(
+            f"layer={pattern!r} matches no linear layer or convolution; those are: "
+            f"{', '.join(layers) or 'none'}"
+        )
+    return found
+
+
+def _masks(layer: Any, spec: FlipSpec) -> list[tuple[nn.Parameter, Tensor]]:
+    """Return the parameters of a layer that a flip acts on, and D in their shape."""
+    weight, groups = layer.weight, getattr(layer, "groups", 1)
+    kernel = (1,) * (weight.dim() - 2)
+    if spec.side == "postsynaptic":
+        diagonal = spec.diagonal(weight.shape[0])
+        bias = [] if layer.bias is None else [(layer.bias, diagonal)]
+        return [(weight, diagonal.reshape(-1, 1, *kernel)), *bias]
+    diagonal = spec.diagonal(weight.shape[1] * groups).reshape(groups, -1)
+    # the outputs of a group see its own inputs only
+    rows = diagonal.repeat_interleave(weight.shape[0] // groups, 0) if groups > 1 else diagonal
+    return [(weight, rows.reshape(*rows.shape, *kernel))]
