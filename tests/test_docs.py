@@ -136,9 +136,14 @@ def _exists(name: str) -> bool:
 def _check_run(options) -> None:
     """Check that the recipe is there, and that its settings have the names given."""
     from neurofb.config import RunConfig, change
-    from neurofb.recipes import load_recipe
+    from neurofb.recipes import load_recipe, returns_dataset
+    from neurofb.simulation import arguments_of
 
     path, _, name = options.recipe.partition("::")
-    recipe = load_recipe(f"{ROOT / path}::{name}")()
+    found = load_recipe(f"{ROOT / path}::{name}")
+    if returns_dataset(found):
+        arguments_of(f"{ROOT / path}::{name}", dict(cli._setting(text) for text in options.set))
+        return
+    recipe = found()
     if isinstance(recipe, RunConfig):
         change(recipe, dict(cli._setting(text) for text in options.set))
