@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from neurofb.choices import check_choice
 from neurofb.data.archive import read_members
 from neurofb.data.bounded import check_file, read_file
 from neurofb.data.images import ImageSplits
-from neurofb.data.normalise import Normalisation, check_normalisation
+from neurofb.data.normalise import Normalisation
 from neurofb.data.restricted_pickle import load_arrays
 from neurofb.data.splits import Arrays, check_sizes, from_arrays
 
@@ -105,7 +106,7 @@ class Cifar:
         if self.labels == "coarse" and self.classes == 10:
             raise ValueError("labels='coarse' needs classes=100: CIFAR-10 has no coarse labels")
         check_sizes(self.seed, num_train=self.num_train, num_validation=self.num_validation)
-        check_normalisation(self.normalise)
+        check_choice("normalise", self.normalise, Normalisation)
 
     @property
     def num_classes(self) -> int:

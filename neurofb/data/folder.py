@@ -10,9 +10,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from neurofb.choices import check_choice
 from neurofb.data.bounded import MAX_BYTES, check_folder
 from neurofb.data.images import ImageSplits
-from neurofb.data.normalise import Normalisation, check_normalisation
+from neurofb.data.normalise import Normalisation
 from neurofb.data.splits import Arrays, check_sizes, from_arrays
 
 #: File endings that are read; all else in a class folder is left alone.
@@ -94,7 +95,7 @@ class ImageFolder:
             num_validation=self.num_validation,
             num_test=self.num_test,
         )
-        check_normalisation(self.normalise)
+        check_choice("normalise", self.normalise, Normalisation)
 
     def load(self, cache: Path | None = None) -> ImageSplits:
         """Read the files; `cache` is not used, so that a changed file is never masked.

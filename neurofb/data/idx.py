@@ -9,9 +9,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from neurofb.choices import check_choice
 from neurofb.data.bounded import MAX_BYTES, check_folder, read_file
 from neurofb.data.images import ImageSplits
-from neurofb.data.normalise import Normalisation, check_normalisation
+from neurofb.data.normalise import Normalisation
 from neurofb.data.splits import Arrays, check_sizes, from_arrays
 
 #: Class names of Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747, table 2).
@@ -145,7 +146,7 @@ class FashionMNIST:
 def _check_settings(source: Idx | FashionMNIST) -> None:
     """Check what the two sources share."""
     check_sizes(source.seed, num_train=source.num_train, num_validation=source.num_validation)
-    check_normalisation(source.normalise)
+    check_choice("normalise", source.normalise, Normalisation)
     if source.num_classes is not None and source.num_classes < 2:
         raise ValueError(f"num_classes={source.num_classes} must be None or at least 2")
     if source.image_size is not None and not 4 <= source.image_size <= 1024:

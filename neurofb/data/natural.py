@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy.lib.stride_tricks import sliding_window_view
 
+from neurofb.choices import check_choice
 from neurofb.data.cache import cached
 from neurofb.data.images import ImageSet, ImageSplits
-from neurofb.data.normalise import Normalisation, check_normalisation
+from neurofb.data.normalise import Normalisation
 from neurofb.data.photographs import PHOTOGRAPHS, TILE, dealt_tiles, photograph
 from neurofb.data.splits import SPLITS, assemble, check_sizes, image_set
 
@@ -82,7 +83,7 @@ class NaturalPatches:
                 raise ValueError(
                     f"photographs names {name!r}, which is not one of {', '.join(PHOTOGRAPHS)}"
                 )
-        check_normalisation(self.normalise)
+        check_choice("normalise", self.normalise, Normalisation)
 
     def load(self, cache: Path | None = None) -> ImageSplits:
         """Cut the patches, or read them from the folder `cache` if they were cut before.

@@ -1,10 +1,12 @@
 """Normalisation of images: per image, per data set, or whitening, always fitted on train only."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
+
+from neurofb.choices import check_choice
 
 #: The settings every source offers (see `normalise`).
 Normalisation = Literal["none", "image", "dataset", "whiten"]
@@ -44,6 +46,7 @@ def normalise(
     >>> bool(images.mean((1, 2, 3)).abs().max() < 1e-6)
     True
     """
+    check_choice("normalise", how, Normalisation)
     if how == "none":
         return train, *others
     if how == "image":
@@ -55,24 +58,11 @@ def normalise(
                 "normalise='dataset': a channel has the same value in all train images"
             )
         return tuple(((images - mean) / std).float() for images in (train, *others))
-    if how == "whiten":
-        mean, matrix = _zca(train.double().flatten(1), eps)
-        return tuple(
-            ((images.double().flatten(1) - mean) @ matrix).float().reshape(images.shape)
-            for images in (train, *others)
-        )
-    raise ValueError(f"normalise={how!r} is not one of {', '.join(get_args(Normalisation))}")
-
-
-def check_normalisation(how: str) -> None:
-    """Refuse a setting that `normalise` does not know.
-
-    Examples
-    --------
-    >>> check_normalisation("image")
-    """
-    if how not in get_args(Normalisation):
-        raise ValueError(f"normalise={how!r} is not one of {', '.join(get_args(Normalisation))}")
+    mean, matrix = _zca(train.double().flatten(1), eps)
+    return tuple(
+        ((images.double().flatten(1) - mean) @ matrix).float().reshape(images.shape)
+        for images in (train, *others)
+    )
 
 
 def _per_image(images: Images) -> Images:

@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from neurofb.choices import check_choice
 from neurofb.data.array_file import read_npz
 from neurofb.data.images import ImageSplits
-from neurofb.data.normalise import Normalisation, check_normalisation
+from neurofb.data.normalise import Normalisation
 from neurofb.data.splits import SPLITS, Arrays, check_sizes, from_arrays
 
 #: Labels at or above this are taken for a mistake.
@@ -64,7 +65,7 @@ class Npz:
             num_validation=self.num_validation,
             num_test=self.num_test,
         )
-        check_normalisation(self.normalise)
+        check_choice("normalise", self.normalise, Normalisation)
 
     def load(self, cache: Path | None = None) -> ImageSplits:
         """Read the file; `cache` is not used, so that a changed file is never masked.

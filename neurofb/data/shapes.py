@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from neurofb.choices import check_choice
 from neurofb.data.cache import cached
 from neurofb.data.figures import FIGURES
 from neurofb.data.images import ImageSet, ImageSplits
-from neurofb.data.normalise import Normalisation, check_normalisation
+from neurofb.data.normalise import Normalisation
 from neurofb.data.photographs import TILE, random_cuts
 from neurofb.data.splits import assemble
 
@@ -107,7 +108,7 @@ class ShapesOnLeaves:
             raise ValueError(f"background={self.background!r} must be 'leaves' or 'photographs'")
         if self.background == "photographs" and self.image_size > TILE:
             raise ValueError(f"image_size={self.image_size} must be at most {TILE} on photographs")
-        check_normalisation(self.normalise)
+        check_choice("normalise", self.normalise, Normalisation)
 
     def load(self, cache: Path | None = None) -> ImageSplits:
         """Make the images, or read them from the folder `cache` if they were made before.

@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 from pydantic import Discriminator
 from torch import Tensor, nn
 
+from neurofb.choices import check_choice
 from neurofb.feedback.fixed import Fixed
 from neurofb.feedback.kolen_pollack import KolenPollack
 from neurofb.feedback.learning import DenseSignals, check_learning
 from neurofb.feedback.pathway import Pathway, Site
 from neurofb.feedback.phase import PATHWAY_LEARNING
-from neurofb.feedback.random_start import RandomStart, check_start, draw_like
+from neurofb.feedback.random_start import RandomStart, draw_like
 from neurofb.feedback.seeded import SeededPathway
 from neurofb.feedback.stage import Stage
 from neurofb.feedback.weight_mirror import WeightMirror
@@ -54,7 +55,7 @@ class Random:
 
     def __post_init__(self) -> None:
         check_learning(self.learning, DenseLearningRule)
-        check_start(self.start)
+        check_choice("start", self.start, RandomStart)
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a layer."""

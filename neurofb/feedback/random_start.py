@@ -1,6 +1,6 @@
 """How a random feedback matrix of full rank starts: three laws of the same size."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,25 +9,6 @@ from neurofb.feedback.pathway import uniform
 
 #: The laws that `draw_like` knows.
 RandomStart = Literal["uniform", "normal", "orthogonal"]
-
-
-def check_start(start: object) -> None:
-    """Refuse what is no law of a random matrix.
-
-    Raises
-    ------
-    ValueError
-        With the value and what is allowed.
-
-    Examples
-    --------
-    >>> check_start("svd")
-    Traceback (most recent call last):
-    ValueError: start='svd' must be one of uniform, normal, orthogonal
-    """
-    if start not in get_args(RandomStart):
-        allowed = ", ".join(get_args(RandomStart))
-        raise ValueError(f"start={start!r} must be one of {allowed}")
 
 
 def draw_like(

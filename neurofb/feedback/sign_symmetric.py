@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from neurofb.choices import check_choice
 from neurofb.feedback.pathway import Pathway, Site, uniform
 from neurofb.feedback.random_start import uniform_bound
 from neurofb.feedback.seeded import SeededPathway, generator_of_pass
@@ -44,8 +45,7 @@ class SignSymmetric:
     magnitude: Literal["uniform", "batch_random", "fixed_random"] = "uniform"
 
     def __post_init__(self) -> None:
-        if self.magnitude not in _NAMES:
-            raise ValueError(f"magnitude={self.magnitude!r} must be one of {', '.join(_NAMES)}")
+        check_choice("magnitude", self.magnitude, _NAMES)
 
     def build(self, site: Site) -> Pathway:
         """Make the pathway of a layer."""

@@ -1,13 +1,14 @@
 """How many dimensions a matrix uses: five definitions of effective rank."""
 
 import math
-from typing import Literal, get_args, overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neurofb.choices import check_choice
 from neurofb.measures.gram import gram_power
 
 RankKind = Literal["entropy", "entropy2", "participation", "stable", "numerical"]
@@ -76,7 +77,7 @@ def effective_rank(
     >>> effective_rank(np.stack([np.eye(3), np.ones((3, 3))]), "numerical")
     array([3., 1.])
     """
-    _check_kind(kind)
+    check_choice("kind", kind, RankKind)
     is_array = isinstance(x, np.ndarray)
     if not (np.issubdtype(x.dtype, np.floating) if is_array else x.is_floating_point()):
         raise ValueError(f"x of {x.dtype} must hold real floating-point numbers")
@@ -189,7 +190,7 @@ def spectrum_rank(
     >>> spectrum_rank(torch.tensor([1.0, 1.0, 1.0, 0.0]), "participation").item()
     3.0
     """
-    _check_kind(kind)
+    check_choice("kind", kind, RankKind)
     s = singular_values.double()
     largest = s.amax(-1, keepdim=True)
     s = s / torch.where(largest > 0, largest, 1.0)  # no overflow, no underflow of the squares
@@ -205,9 +206,3 @@ def spectrum_rank(
         p = power / total[..., None]
         rank = torch.special.entr(p).sum(-1).exp()
     return torch.where(total > 0, rank, 0.0)
-
-
-def _check_kind(kind: str) -> None:
-    """Refuse a definition that there is not."""
-    if kind not in get_args(RankKind):
-        raise ValueError(f"kind={kind!r} must be one of {', '.join(get_args(RankKind))}")

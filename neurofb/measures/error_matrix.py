@@ -1,9 +1,11 @@
 """The errors of a layer over a batch, laid out as a matrix."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
+
+from neurofb.choices import check_choice
 
 ErrorView = Literal["channel", "sample", "pooled"]
 
@@ -40,11 +42,11 @@ def error_matrix(
     Examples
     --------
     >>> import torch
-    >>> [tuple(error_matrix(torch.ones(2, 3, 4, 5), v).shape) for v in get_args(ErrorView)]
+    >>> views = ("channel", "sample", "pooled")
+    >>> [tuple(error_matrix(torch.ones(2, 3, 4, 5), view).shape) for view in views]
     [(40, 3), (2, 60), (2, 3)]
     """
-    if view not in get_args(ErrorView):
-        raise ValueError(f"view={view!r} must be one of {', '.join(get_args(ErrorView))}")
+    check_choice("view", view, ErrorView)
     if delta.ndim not in (2, 3, 4):
         raise ValueError(
             f"delta of shape {tuple(delta.shape)} must have 2 dims (image, unit), 3 (image, token, "

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neurofb import labels
+from neurofb.choices import check_choice
 from neurofb.measures.gradients import mean_gradient
 from neurofb.measures.probing import (
     Trace,
@@ -281,8 +282,7 @@ def _check(
     shape = tuple(int(size) for size in input_shape)
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"input_shape={shape} must be three positive numbers: channel, y, x")
-    if method not in get_args(Method):
-        raise ValueError(f"method={method!r} must be one of {', '.join(get_args(Method))}")
+    check_choice("method", method, Method)
     if num_probes < 1:
         raise ValueError(f"num_probes={num_probes} must be at least 1")
     if not 0 < probe_std < float("inf"):

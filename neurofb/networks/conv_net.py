@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neurofb.choices import check_choice
 from neurofb.networks.checks import check_integers
-from neurofb.networks.initialise import Initialisation, build_from_seed, check_initialisation
-from neurofb.networks.normalisation import Normalisation, check_normalisation, make_normalisation
+from neurofb.networks.initialise import Initialisation, build_from_seed
+from neurofb.networks.normalisation import Normalisation, make_normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,8 @@ class ConvNetConfig:
             )
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd")
-        check_normalisation(self.normalisation)
-        check_initialisation(self.initialisation)
+        check_choice("normalisation", self.normalisation, Normalisation)
+        check_choice("initialisation", self.initialisation, Initialisation)
 
     def build(self, seed: int) -> "ConvNet":
         """Make the network with weights that follow from `seed`; global random state untouched."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import init
 
+from neurofb.choices import check_choice
 from neurofb.networks.normalisation import Centre
 
 #: The initialisations that `build_from_seed` knows.
@@ -52,7 +53,7 @@ def build_from_seed(
     >>> torch.equal(one.weight, other.weight)
     True
     """
-    check_initialisation(initialisation)
+    check_choice("initialisation", initialisation, _DRAW)
     with torch.device("meta"):
         network = make()
     network.to_empty(device="cpu")
@@ -67,25 +68,6 @@ def build_from_seed(
                 for parameter in module.parameters(recurse=False):
                     init.trunc_normal_(parameter, std=0.02, generator=generator)
     return network
-
-
-def check_initialisation(initialisation: object) -> None:
-    """Refuse what is no initialisation.
-
-    Raises
-    ------
-    ValueError
-        With the value and what is allowed.
-
-    Examples
-    --------
-    >>> check_initialisation("xavier")
-    Traceback (most recent call last):
-    ValueError: initialisation='xavier' must be one of torch, glorot, he, he_normal, \
-truncated_normal
-    """
-    if initialisation not in _DRAW:
-        raise ValueError(f"initialisation={initialisation!r} must be one of {', '.join(_DRAW)}")
 
 
 def _torch(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neurofb.choices import check_choice
 from neurofb.networks.checks import check_integers, check_probability
-from neurofb.networks.initialise import Initialisation, build_from_seed, check_initialisation
-from neurofb.networks.normalisation import Normalisation, check_normalisation, make_normalisation
+from neurofb.networks.initialise import Initialisation, build_from_seed
+from neurofb.networks.normalisation import Normalisation, make_normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,8 @@ class MLPConfig:
     def __post_init__(self) -> None:
         check_integers(self, {"image_size": 1, "in_channels": 1, "num_classes": 2, "hidden": 1})
         check_probability("dropout", self.dropout)
-        check_normalisation(self.normalisation)
-        check_initialisation(self.initialisation)
+        check_choice("normalisation", self.normalisation, Normalisation)
+        check_choice("initialisation", self.initialisation, Initialisation)
 
     def build(self, seed: int) -> "MLP":
         """Make the network with weights that follow from `seed`; global random state untouched."""

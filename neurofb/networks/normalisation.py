@@ -1,10 +1,12 @@
 """Normalisation of activities between a linear map and its rectification, by name."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from neurofb.choices import check_choice
 
 #: The kinds that `make_normalisation` knows.
 Normalisation = Literal["none", "batch", "layer", "group", "centre"]
@@ -40,7 +42,7 @@ def make_normalisation(kind: Normalisation, channels: int, ndim: Literal[2, 4]) 
     >>> make_normalisation("group", 16, ndim=4)
     GroupNorm(4, 16, eps=1e-05, affine=True, bias=True)
     """
-    check_normalisation(kind)
+    check_choice("normalisation", kind, Normalisation)
     if ndim not in (2, 4):
         raise ValueError(f"ndim={ndim!r} must be 2 (image, unit) or 4 (image, channel, y, x)")
     if kind == "none":
@@ -52,25 +54,6 @@ def make_normalisation(kind: Normalisation, channels: int, ndim: Literal[2, 4]) 
     if kind == "layer":
         return nn.LayerNorm(channels) if ndim == 2 else nn.GroupNorm(1, channels)
     return nn.GroupNorm(_num_groups(channels), channels)
-
-
-def check_normalisation(kind: object) -> None:
-    """Refuse what is no kind of normalisation.
-
-    Raises
-    ------
-    ValueError
-        With the value and what is allowed.
-
-    Examples
-    --------
-    >>> check_normalisation("instance")
-    Traceback (most recent call last):
-    ValueError: normalisation='instance' must be one of none, batch, layer, group, centre
-    """
-    if kind not in get_args(Normalisation):
-        allowed = ", ".join(get_args(Normalisation))
-        raise ValueError(f"normalisation={kind!r} must be one of {allowed}")
 
 
 class Centre(nn.Module):

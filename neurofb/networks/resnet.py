@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neurofb.choices import check_choice
 from neurofb.networks.checks import check_integers
 from neurofb.networks.initialise import build_from_seed
-from neurofb.networks.normalisation import Normalisation, check_normalisation, make_normalisation
+from neurofb.networks.normalisation import Normalisation, make_normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,8 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         check_integers(self, {"image_size": 1, "in_channels": 1, "num_classes": 2})
-        if self.depth not in _STAGES:
-            allowed = ", ".join(map(str, _STAGES))
-            raise ValueError(f"depth={self.depth!r} must be one of {allowed}")
-        check_normalisation(self.normalisation)
+        check_choice("depth", self.depth, _STAGES)
+        check_choice("normalisation", self.normalisation, Normalisation)
 
     def build(self, seed: int) -> "ResNet":
         """Make the network with weights that follow from `seed`; global random state untouched."""

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neurofb.choices import check_choice
 from neurofb.networks.checks import check_integers, check_probability
 from neurofb.networks.initialise import build_from_seed
-from neurofb.networks.normalisation import Normalisation, check_normalisation, make_normalisation
+from neurofb.networks.normalisation import Normalisation, make_normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class VGGConfig:
         check_integers(self, {"image_size": 1, "in_channels": 1, "num_classes": 2, "widths": 1})
         check_integers(self, {"layers_per_block": 1, "hidden": 1})
         check_probability("dropout", self.dropout)
-        check_normalisation(self.normalisation)
+        check_choice("normalisation", self.normalisation, Normalisation)
         if not self.widths:
             raise ValueError("widths=() must name at least one block")
         smallest = 2 ** (len(self.widths) - 1)

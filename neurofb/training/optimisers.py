@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from neurofb.choices import check_choice
 from neurofb.feedback import pathway_parameters
 from neurofb.training.matrix_groups import split_params
 from neurofb.training.matrix_optimiser import MatrixOptimiser
@@ -94,8 +95,7 @@ class Optimiser:
                 f"weight_decay={self.weight_decay!r}: {self.name} has no weight decay, "
                 "so both decays must be 0"
             )
-        if self.decay_on not in _MIN_DIMS:
-            raise ValueError(f"decay_on={self.decay_on!r} must be one of {', '.join(_MIN_DIMS)}")
+        check_choice("decay_on", self.decay_on, _MIN_DIMS)
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Make the optimiser of a network's trainable parameters.

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neurofb.choices import check_choice
 from neurofb.training.matrix_optimiser import MatrixOptimiser
 from neurofb.training.newton_schulz import above_rounding, decompose
 
@@ -218,8 +219,7 @@ def check_mode(mode: str, *, rank: int | None, share: float | None, amount: floa
     --------
     >>> check_mode("flat", rank=None, share=0.5, amount=None)
     """
-    if mode not in _MODES:
-        raise ValueError(f"mode={mode!r} must be one of {', '.join(_MODES)}")
+    check_choice("mode", mode, _MODES)
     fits = {
         "rank": (rank, isinstance(rank, Integral) and rank >= 1, "an integer >= 1"),
         "share": (share, share is not None and 0 < share <= 1, "a number in (0, 1]"),

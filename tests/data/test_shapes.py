@@ -108,7 +108,7 @@ def test_photographs_as_background() -> None:
         ({"texture": float("nan")}, "texture=nan"),
         ({"texture": float("inf")}, "texture=inf"),
         ({"background": "sky"}, "background='sky' must be 'leaves' or 'photographs'"),
-        ({"normalise": "zca"}, "normalise='zca' is not one of none, image, dataset, whiten"),
+        ({"normalise": "zca"}, "normalise='zca' must be one of none, image, dataset, whiten"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
