@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from neurofb.plot.alignment import alignment_curves
     from neurofb.plot.composite import figure5
+    from neurofb.plot.curl import curl_spectra, phase_diagram
+    from neurofb.plot.curl_runs import escape_times, flip_loss_curves, lyapunov_exponents
     from neurofb.plot.distributions import measure_distributions
     from neurofb.plot.error_rank import rank_over_depth, rank_over_epochs
     from neurofb.plot.example import example_study
@@ -30,13 +32,18 @@ __all__ = [
     "accuracy_against_rank",
     "alignment_curves",
     "compute_against_accuracy",
+    "curl_spectra",
+    "escape_times",
     "example_rank_study",
     "example_study",
     "figure5",
+    "flip_loss_curves",
     "learning_curves",
+    "lyapunov_exponents",
     "measure_distributions",
     "measures_by_category",
     "orientation_tuning",
+    "phase_diagram",
     "rank_over_depth",
     "rank_over_epochs",
     "receptive_field_montage",
@@ -54,13 +61,18 @@ _HOME = {
     "accuracy_against_rank": "rules",
     "alignment_curves": "alignment",
     "compute_against_accuracy": "rules",
+    "curl_spectra": "curl",
+    "escape_times": "curl_runs",
     "example_rank_study": "example_rank",
     "example_study": "example",
     "figure5": "composite",
+    "flip_loss_curves": "curl_runs",
     "learning_curves": "learning",
+    "lyapunov_exponents": "curl_runs",
     "measure_distributions": "distributions",
     "measures_by_category": "rank_accuracy",
     "orientation_tuning": "tuning",
+    "phase_diagram": "curl",
     "rank_over_depth": "error_rank",
     "rank_over_epochs": "error_rank",
     "receptive_field_montage": "montage",
