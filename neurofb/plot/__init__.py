@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from neurofb.plot.example import example_study
     from neurofb.plot.example_rank import example_rank_study
     from neurofb.plot.learning import learning_curves
+    from neurofb.plot.modes import learned_modes, mode_endpoints
+    from neurofb.plot.modes_rank import modes_against_rank
     from neurofb.plot.montage import receptive_field_montage
     from neurofb.plot.rank import symmetry_against_rank
     from neurofb.plot.rank_accuracy import accuracy_against_error_rank, measures_by_category
@@ -38,10 +40,13 @@ __all__ = [
     "example_study",
     "figure5",
     "flip_loss_curves",
+    "learned_modes",
     "learning_curves",
     "lyapunov_exponents",
     "measure_distributions",
     "measures_by_category",
+    "mode_endpoints",
+    "modes_against_rank",
     "orientation_tuning",
     "phase_diagram",
     "rank_over_depth",
@@ -67,10 +72,13 @@ _HOME = {
     "example_study": "example",
     "figure5": "composite",
     "flip_loss_curves": "curl_runs",
+    "learned_modes": "modes",
     "learning_curves": "learning",
     "lyapunov_exponents": "curl_runs",
     "measure_distributions": "distributions",
     "measures_by_category": "rank_accuracy",
+    "mode_endpoints": "modes",
+    "modes_against_rank": "modes_rank",
     "orientation_tuning": "tuning",
     "phase_diagram": "curl",
     "rank_over_depth": "error_rank",
