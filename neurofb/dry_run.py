@@ -14,7 +14,7 @@ from neurofb.config import RunConfig
 from neurofb.data import ImageSplits
 from neurofb.feedback import describe, fired, present_targets
 from neurofb.study import Study
-from neurofb.training import Arithmetic, resolve_arithmetic, resolve_device
+from neurofb.training import Arithmetic, flip_gradients, resolve_arithmetic, resolve_device
 from neurofb.workers import num_cores
 
 NUM_STEPS = 5
@@ -152,6 +152,7 @@ def _train_a_little(
     arithmetic = resolve_arithmetic(training.precision, training.channels_last, device)
     arithmetic.layout_network(network)
     optimiser = training.optimiser.build(network)
+    flips = flip_gradients(network, training.flips)
     images = data.train.images[: training.batch_size].to(device)
     targets = data.train.labels[: training.batch_size].to(device)
     times = []
@@ -164,6 +165,7 @@ def _train_a_little(
             loss = functional.cross_entropy(logits.float(), targets)
             present_targets(network, targets)
             loss.backward()
+            flips.apply()
             optimiser.step()
             optimiser.zero_grad()
             times.append(float(loss.detach()) * 0 + time.perf_counter() - start)

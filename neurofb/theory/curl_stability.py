@@ -222,7 +222,7 @@ def largest_eigenvalue_many_outputs(
     >>> round(largest_eigenvalue_many_outputs(0.2, 0.25, 0.5).item(), 3)
     0.107
     >>> round(largest_eigenvalue(0.2, 0.5).item(), 3)  # one output
-    -0.995
+    -1.0
     """
     (kappa,) = _positive(output_ratio=output_ratio)
     if np.any(kappa >= 1):

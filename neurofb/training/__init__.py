@@ -4,7 +4,8 @@ from neurofb.training.arithmetic import Arithmetic, resolve_arithmetic
 from neurofb.training.config import TrainingConfig
 from neurofb.training.device import resolve_device
 from neurofb.training.evaluate import Evaluation, evaluate
-from neurofb.training.flips import FlipSpec, GradientFlips, flip_gradients, flip_masks
+from neurofb.training.flip_spec import FlipSpec
+from neurofb.training.flips import GradientFlips, flip_gradients, flip_masks
 from neurofb.training.loop import TrainingResult, train
 from neurofb.training.matrix_groups import split_params
 from neurofb.training.muon import Muon

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from neurofb.data.augment import Augmentation
+from neurofb.training.flip_spec import FlipSpec
 from neurofb.training.optimisers import Optimiser
 from neurofb.training.schedule import Cosine, Schedule
 from neurofb.training.svd_space import SVDSpaceTraining
@@ -31,6 +32,10 @@ class TrainingConfig:
         network.
     svd_space
         What is done to the factors of a factored network beside the optimiser's steps.
+    flips
+        Synapses that learn with the wrong sign: the gradients are flipped once they are complete
+        (averaged over processes), right before the optimiser's step. See `FlipSpec`, and
+        `neurofb.training.flip_gradients` for what optimisers make of it.
     on_divergence
         What happens when the loss or a weight is no longer finite: ``"raise"`` an error, or
         ``"keep"`` the curves until then and end; the run then has no test accuracy (NaN). For
@@ -58,6 +63,7 @@ class TrainingConfig:
     validate_every: int | None = None
     snapshot_steps: tuple[int, ...] = ()
     svd_space: SVDSpaceTraining | None = None
+    flips: tuple[FlipSpec, ...] = ()
     on_divergence: Literal["raise", "keep"] = "raise"
 
     def __post_init__(self) -> None:

@@ -1,121 +1,17 @@
-"""Synapses that learn with the wrong sign, in any network and before any optimiser's step."""
+"""Flips in any network: gradients of flipped synapses are multiplied before the optimiser steps."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from neurofb.training.flip_spec import FlipSpec
+
 #: layers whose weight is a matrix (a kernel) from inputs to outputs
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlipSpec:
-    """Which synapses of which layers learn with the wrong sign (curl descent, arXiv:2510.02765).
-
-    The gradient of the weight is multiplied by a diagonal matrix D, from the right (presynaptic:
-    all synapses *from* a flipped neuron, G ← G D, the authors' rule) or from the left
-    (postsynaptic: all synapses *onto* it, and its bias, G ← D G). D is 1 - 2 `strength` for flipped
-    neurons and 1 for all others. A bias has no presynaptic neuron and is not flipped by that side.
-    For a convolution neurons are channels.
-
-    Parameters
-    ----------
-    layer
-        Name as in ``network.named_modules()`` or pattern with ``*``, ``?``, ``[…]`` of linear
-        layers and convolutions (with or without a pathway).
-    side
-        Whether the layer's inputs or its outputs are counted.
-    fraction, count, indices
-        How many neurons are flipped, as a fraction (to the nearest whole number) or as a count, or
-        which ones. One of the three is given.
-    strength
-        ρ from 0 (no flip) over 0.5 (frozen: these synapses do not learn) to 1 (the sign is wrong).
-    seed
-        For the draw of the flipped neurons; ``None`` takes the first ones, as the authors do (of
-        independent weights these are as good as any). Layers of one pattern and one size get the
-        same draw; so do runs with other seeds of their own.
-
-    Raises
-    ------
-    ValueError
-        If not exactly one of `fraction`, `count` and `indices` is given, or one is out of range.
-
-    Examples
-    --------
-    >>> FlipSpec(layer="readout", fraction=0.1).strength
-    1.0
-    """
-
-    layer: str
-    side: Literal["presynaptic", "postsynaptic"] = "presynaptic"
-    fraction: float | int | None = None
-    count: int | None = None
-    indices: tuple[int, ...] | None = None
-    strength: float | int = 1.0
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.side not in ("presynaptic", "postsynaptic"):
-            raise ValueError(f"side={self.side!r} must be presynaptic or postsynaptic")
-        ways = {name: getattr(self, name) for name in ("fraction", "count", "indices")}
-        given = [name for name, value in ways.items() if value is not None]
-        if len(given) != 1:
-            raise ValueError(f"{ways}: exactly one of fraction, count and indices must be given")
-        if self.fraction is not None and not 0 <= self.fraction <= 1:
-            raise ValueError(f"fraction={self.fraction} must be between 0 and 1")
-        if self.count is not None and self.count < 0:
-            raise ValueError(f"count={self.count} must be at least 0")
-        if self.indices is not None and (
-            min(self.indices, default=0) < 0 or len(set(self.indices)) < len(self.indices)
-        ):
-            raise ValueError(f"indices={self.indices} must be at least 0 and different")
-        if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength={self.strength} must be between 0 and 1")
-        if self.seed is not None and self.indices is not None:
-            raise ValueError(
-                f"seed={self.seed} must be None, indices say which neurons are flipped"
-            )
-
-    def diagonal(self, num_neurons: int) -> Tensor:
-        """Return the diagonal of D for a layer of that many neurons on the flipped side, float64.
-
-        Raises
-        ------
-        ValueError
-            If more neurons are to be flipped than there are.
-
-        Examples
-        --------
-        >>> FlipSpec(layer="0", fraction=0.5).diagonal(4).tolist()
-        [-1.0, -1.0, 1.0, 1.0]
-        """
-        if self.indices is not None:
-            chosen = torch.tensor(self.indices, dtype=torch.int64)
-            if max(self.indices, default=-1) >= num_neurons:
-                raise ValueError(
-                    f"indices={self.indices} must be below {num_neurons}, the number of "
-                    f"{self.side} neurons of layer {self.layer!r}"
-                )
-        else:
-            count = round((self.fraction or 0) * num_neurons) if self.count is None else self.count
-            if count > num_neurons:
-                raise ValueError(
-                    f"count={count} must be at most {num_neurons}, the number of {self.side} "
-                    f"neurons of layer {self.layer!r}"
-                )
-            order = torch.arange(num_neurons)
-            if self.seed is not None:
-                generator = torch.Generator().manual_seed(self.seed)
-                order = torch.randperm(num_neurons, generator=generator)
-            chosen = order[:count]
-        diagonal = torch.ones(num_neurons, dtype=torch.float64)
-        diagonal[chosen] = 1 - 2 * float(self.strength)
-        return diagonal
 
 
 def flip_gradients(network: nn.Module, flips: Sequence[FlipSpec]) -> "GradientFlips":

@@ -22,6 +22,7 @@ from neurofb.training.config import TrainingConfig
 from neurofb.training.device import seed_everything
 from neurofb.training.distributed import Processes
 from neurofb.training.evaluate import evaluate
+from neurofb.training.flips import flip_gradients
 from neurofb.training.history import History
 from neurofb.training.optimisers import set_learning_rates
 from neurofb.training.order import augmentation_seed, batch_indices, noise_seed, num_batches
@@ -70,6 +71,7 @@ class Session:
         self.optimiser = config.optimiser.build(network)
         self.steps_per_epoch = num_batches(data.train.num_images, config.batch_size)
         self.svd_space = control(network, self.optimiser, config, self.steps_per_epoch)
+        self.flips = flip_gradients(network, config.flips)
         self.history = History(
             num_steps=config.num_steps, steps_per_epoch=self.steps_per_epoch, device=device
         )
@@ -97,6 +99,7 @@ class Session:
             loss.backward()
         self.svd_space.after_backward(len(labels) * processes.count / len(indices))
         processes.average_gradients(self.network)
+        self.flips.apply()
         self.svd_space.before_step()
         self.optimiser.step()
         self.svd_space.after_step(step + 1)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from neurofb.feedback import present_targets
+from neurofb.training.flips import GradientFlips, flip_masks
 from neurofb.training.optimisers import set_learning_rates
 from neurofb.training.order import noise_seed
 from neurofb.training.session import NonFiniteLossError, Session
@@ -37,6 +38,8 @@ class StackedSession:
         self.forward = StackedForward(self.networks, self.device)
         self.parameters, self.buffers = join_tensors(self.networks)
         self.optimiser = _stacked_optimiser(first, self.parameters)
+        # a mask broadcasts over the dim of the networks, which comes first
+        self.flips = GradientFlips(self.parameters, flip_masks(self.networks[0], self.config.flips))
         self.batches = StackedBatches(
             first.train_set,
             self.seeds,
@@ -75,6 +78,7 @@ class StackedSession:
             for network, classes in zip(self.networks, labels, strict=True):
                 present_targets(network, classes)
         losses.sum().backward()
+        self.flips.apply()
         self.optimiser.step()
 
         self.loss[:, step] = losses.detach()
