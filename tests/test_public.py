@@ -62,3 +62,11 @@ def test_importing_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_worker_of_a_scan_starts_without_what_only_some_measures_need():
+    code = "import sys, neurofb.scan; print('scipy.stats' in sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"

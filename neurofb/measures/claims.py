@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.stats import kendalltau
 
 from neurofb import labels
 
@@ -57,6 +56,8 @@ def rank_trend(values: xr.DataArray, ranks: xr.DataArray, statement: str) -> xr.
     >>> float(rank_trend(rows, xr.DataArray([1, 32], dims="condition"), "rises").difference[0])
     1.0
     """
+    from scipy.stats import kendalltau  # half a second, for every process that measures anything
+
     trends = []
     for seed in values["seed"].values:
         column = values.sel(seed=seed).values

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import least_squares
 
 from neurofb.measures.symmetry import energy_disc
 
@@ -140,6 +139,8 @@ def _search(
     rf: np.ndarray, model: _Model, starts: list, low: list, high: list, refine: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Screen the starts, refine the best few; return parameters, amplitudes and prediction."""
+    from scipy.optimize import least_squares  # heavy, and fits are a setting
+
     rows, columns = (index.ravel().astype(float) for index in np.indices(rf.shape))
     target = rf.ravel() / np.abs(rf).max()
     floor, ceiling = np.asarray(low) + 1e-6, np.asarray(high) - 1e-6
