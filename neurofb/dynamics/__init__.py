@@ -1,19 +1,27 @@
 """Simulators of learning that are no training run of a torch network: batched over conditions."""
 
+from neurofb.dynamics.curl_descent import curl_descent
+from neurofb.dynamics.curl_training import CurlTraining
+from neurofb.dynamics.flips import Flips
 from neurofb.dynamics.linear_network import simulate_linear
 from neurofb.dynamics.linear_rules import RULES, LinearRule
 from neurofb.dynamics.linear_settings import LinearCondition, LinearTraining, authors_protocol
 from neurofb.dynamics.linear_start import LinearStart, initial_weights
 from neurofb.dynamics.linear_task import LinearTask, random_task, task_from_data
+from neurofb.dynamics.student_teacher import StudentTeacher
 
 __all__ = [
     "RULES",
+    "CurlTraining",
+    "Flips",
     "LinearCondition",
     "LinearRule",
     "LinearStart",
     "LinearTask",
     "LinearTraining",
+    "StudentTeacher",
     "authors_protocol",
+    "curl_descent",
     "initial_weights",
     "random_task",
     "simulate_linear",

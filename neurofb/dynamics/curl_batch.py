@@ -1,0 +1,127 @@
+"""Many students in one tensor program: their weights, their signs, one step of all."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurofb.dynamics.curl_errors import LinearErrors, SampleErrors
+from neurofb.dynamics.curl_training import CurlTraining
+from neurofb.dynamics.flips import Signs
+from neurofb.dynamics.student_teacher import StudentTeacher
+from neurofb.dynamics.weight_norms import norms, rescale
+
+_ORDER = 6  # stream of the order of samples; 0 to 5 belong to the problem
+
+
+class CurlBatch:
+    """Every choice of signs from every seed: run ``i * num_seeds + k`` has signs i and seed k.
+
+    The network's weights are ``V * polarity`` (columns), and a step is
+    ``V ← rescale(clip(V − η rows g columns))`` with the gradient g at the network's weights. Curl
+    descent has polarity 1 and does not clip; `neurofb.dynamics.dale` uses both.
+
+    Parameters
+    ----------
+    problem, training
+        What is learned and how.
+    signs
+        Factors of the update of W1 and of W2, by condition.
+    seeds
+        Of teacher, start and data.
+    errors
+        Those of one condition (a run per seed).
+    polarity
+        By condition, the signs of the inputs' and of the hidden neurons' weights; None: as drawn.
+    clip
+        By condition, whether V stays at or above 0.
+    """
+
+    def __init__(
+        self,
+        problem: StudentTeacher,
+        signs: Sequence[tuple[Signs, Signs]],
+        training: CurlTraining,
+        seeds: Sequence[int],
+        errors: LinearErrors | SampleErrors,
+        *,
+        polarity: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+        clip: Sequence[bool] | None = None,
+    ) -> None:
+        like = errors.teacher if isinstance(errors, LinearErrors) else errors.train_inputs
+        self.num_seeds, self.num_conditions = len(seeds), len(signs)
+        seed_of_run = torch.arange(len(seeds), device=like.device).repeat(len(signs))
+
+        def by_seed(arrays: Sequence[np.ndarray]) -> Tensor:
+            return torch.as_tensor(np.stack(arrays)).to(like)[seed_of_run]
+
+        def by_condition(arrays: Sequence[np.ndarray]) -> Tensor:
+            tensor = torch.as_tensor(np.stack(arrays)).to(like)
+            return tensor.repeat_interleave(len(seeds), 0)
+
+        self.training = training
+        self.errors = errors.keep(seed_of_run)
+        self.seeds = [seed for _ in signs for seed in seeds]
+        students = [problem.student(seed) for seed in seeds]
+        self.values = [by_seed([w[layer] for w in students]) for layer in (0, 1)]
+        self.factors = [
+            by_condition([s[layer].rows[:, None] * s[layer].columns for s in signs])
+            for layer in (0, 1)
+        ]
+        self.all_factors = tuple(self.factors)  # of all runs, also of those that left
+        self.polarity = None
+        if polarity is not None:
+            self.polarity = [by_condition([p[k][None] for p in polarity]) for k in (0, 1)]
+            self.values = [v.abs() for v in self.values]
+        self.clip = None if clip is None else by_condition([np.array([[c]]) for c in clip]).bool()
+        self.feedback = None
+        if training.feedback == "direct":
+            self.feedback = by_seed([problem.feedback(seed) for seed in seeds])
+        self.norms = [norms(v, training.norm) for v in self.values]
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Return W1 (run, hidden, input) and W2 (run, output, hidden)."""
+        if self.polarity is None:
+            return self.values[0], self.values[1]
+        return self.values[0] * self.polarity[0], self.values[1] * self.polarity[1]
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Return training and test loss (run)."""
+        return self.errors.losses(*self.weights())
+
+    def step(self, number: int) -> None:
+        """Do one update, or one pass over the samples in batches."""
+        size = self.training.batch_size
+        if size is None or isinstance(self.errors, LinearErrors):
+            self._update(self.errors, self.training.learning_rate)
+            return
+        num_samples = self.errors.train_inputs.shape[-1]
+        orders = {
+            seed: np.random.default_rng((seed, _ORDER, number)).permutation(num_samples)
+            for seed in set(self.seeds)
+        }
+        order = torch.as_tensor(np.stack([orders[seed] for seed in self.seeds]))
+        for samples in order.to(self.values[0].device).split(size, dim=1):
+            share = samples.shape[1] / num_samples
+            self._update(self.errors.batch(samples), self.training.learning_rate * share)
+
+    def keep(self, runs: Tensor) -> None:
+        """Drop all other runs."""
+        self.errors = self.errors.keep(runs)
+        self.seeds = [self.seeds[run] for run in runs.tolist()]
+        self.values = [v[runs] for v in self.values]
+        self.factors = [f[runs] for f in self.factors]
+        self.norms = [None if n is None else n[runs] for n in self.norms]
+        self.feedback = None if self.feedback is None else self.feedback[runs]
+        self.polarity = None if self.polarity is None else [p[runs] for p in self.polarity]
+        self.clip = None if self.clip is None else self.clip[runs]
+
+    def _update(self, errors: LinearErrors | SampleErrors, rate: float | int) -> None:
+        """Do one update with these errors."""
+        gradients = errors.gradients(*self.weights(), self.feedback)
+        for layer, gradient in enumerate(gradients):
+            value = torch.addcmul(self.values[layer], gradient, self.factors[layer], value=-rate)
+            if self.clip is not None:
+                value = torch.where(self.clip, value.clamp_min(0), value)
+            self.values[layer] = rescale(value, self.norms[layer])

@@ -1,0 +1,50 @@
+"""What keeps the weights of curl descent bounded: norms that a step does not change."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+NormPolicy = Literal["frobenius", "rows", "none"]
+
+
+def norms(
+    weight: Float[Tensor, "run row column"], policy: NormPolicy
+) -> Float[Tensor, "run _ _"] | None:
+    """Return the norms that a policy keeps: of each matrix, of each row, or none.
+
+    Raises
+    ------
+    ValueError
+        If a norm is zero: nothing keeps it.
+
+    Examples
+    --------
+    >>> norms(torch.tensor([[[3.0, 4.0]]]), "frobenius")
+    tensor([[[5.]]])
+    """
+    if policy == "none":
+        return None
+    dims = (-2, -1) if policy == "frobenius" else (-1,)
+    found = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
+    if not bool((found > 0).all()):
+        raise ValueError(f"norm={policy!r} cannot keep weights that are all zero; use 'none'")
+    return found
+
+
+def rescale(
+    weight: Float[Tensor, "run row column"], kept: Float[Tensor, "run _ _"] | None
+) -> Float[Tensor, "run row column"]:
+    """Return weights rescaled to the norms kept (see `norms`).
+
+    Examples
+    --------
+    >>> rescale(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[10.0]]]))
+    tensor([[[6., 8.]]])
+    """
+    if kept is None:
+        return weight
+    dims = (-2, -1) if kept.shape[-2] == 1 else (-1,)
+    now = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
+    return weight * (kept / now)
