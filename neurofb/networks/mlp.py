@@ -1,5 +1,6 @@
 """Multilayer perceptron of any depth."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,14 @@ from neurofb.choices import check_choice
 from neurofb.networks.checks import check_integers, check_probability
 from neurofb.networks.initialise import Initialisation, build_from_seed
 from neurofb.networks.normalisation import Normalisation, make_normalisation
+
+#: what a hidden unit makes of its input; "linear" leaves it as it is
+Activation = Literal["relu", "tanh", "linear"]
+_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "linear": lambda a: a,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +33,11 @@ class MLPConfig:
     hidden
         Units of each hidden layer, from the input on; empty for a linear classifier.
     normalisation
-        Between a hidden layer's linear map and its rectification (`make_normalisation`).
+        Between a hidden layer's linear map and its activation (`make_normalisation`).
+    activation
+        Of the hidden units: "relu"; "tanh" for a smooth network, "linear" for a deep linear one.
     dropout
-        Probability of dropping a hidden unit, after the rectification.
+        Probability of dropping a hidden unit, after the activation.
     initialisation
         Of weights and biases (`build_from_seed`).
 
@@ -48,6 +59,7 @@ class MLPConfig:
     num_classes: int = 10
     hidden: tuple[int, ...] = (512, 512, 512)
     normalisation: Normalisation = "batch"
+    activation: Activation = "relu"
     dropout: float = 0.0
     initialisation: Initialisation = "torch"
 
@@ -55,6 +67,7 @@ class MLPConfig:
         check_integers(self, {"image_size": 1, "in_channels": 1, "num_classes": 2, "hidden": 1})
         check_probability("dropout", self.dropout)
         check_choice("normalisation", self.normalisation, Normalisation)
+        check_choice("activation", self.activation, Activation)
         check_choice("initialisation", self.initialisation, Initialisation)
 
     def build(self, seed: int) -> "MLP":
@@ -63,7 +76,7 @@ class MLPConfig:
 
 
 class MLP(nn.Module):
-    """Linear maps, each but the last followed by a normalisation, a rectification and dropout.
+    """Linear maps, each but the last followed by a normalisation, an activation and dropout.
 
     The layers are ``hidden_1``, ``hidden_2``, …, ``readout``; the normalisation after ``hidden_1``
     is ``norm_1``.
@@ -85,8 +98,8 @@ class MLP(nn.Module):
         self, images: Float[Tensor, "image channel y x"]
     ) -> Float[Tensor, "image num_classes"]:
         """Return the logits of the classes."""
-        h = images.flatten(1)
+        h, activate = images.flatten(1), _ACTIVATIONS[self.config.activation]
         for i in range(1, len(self.config.hidden) + 1):
             a = self.get_submodule(f"norm_{i}")(self.get_submodule(f"hidden_{i}")(h))
-            h = self.dropout(torch.relu(a))
+            h = self.dropout(activate(a))
         return self.readout(h)

@@ -26,6 +26,7 @@ VIT = ViTConfig(image_size=8, in_channels=1, dim=12, depth=2, heads=3, dropout=0
             r"'local' must be one of none, batch, layer, group",
         ),
         (MLPConfig(), {"initialisation": "he_uniform"}, r"'he_uniform' must be one of torch, glo"),
+        (MLPConfig(), {"activation": "gelu"}, "'gelu' must be one of relu, tanh, linear"),
         (MLPConfig(), {"dropout": 1.0}, r"dropout=1.0 must be in \[0, 1\)"),
         (MLPConfig(), {"num_classes": 1}, r"num_classes=1 must be an integer >= 2"),
         (VGGConfig(), {"widths": ()}, r"widths=\(\) must name at least one block"),
@@ -164,3 +165,14 @@ def test_drop_path_rises_over_the_blocks():
     network = dataclasses.replace(VIT, depth=5, drop_path=0.2).build(seed=0)
     rates = [block.drop_path for block in network.blocks]
     assert rates == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2])
+
+
+def test_activations_of_an_mlp():
+    x = torch.randn(3, 1, 4, 4, dtype=torch.float64)
+    settings = {"image_size": 4, "in_channels": 1, "hidden": (5, 6), "normalisation": "none"}
+    functions = {"relu": torch.relu, "tanh": torch.tanh, "linear": lambda a: a}
+    for name, function in functions.items():
+        net = MLPConfig(**settings, activation=name).build(seed=0).double()
+        first, second, last = net.hidden_1, net.hidden_2, net.readout
+        expected = last(function(second(function(first(x.flatten(1))))))
+        assert torch.equal(net(x), expected), name

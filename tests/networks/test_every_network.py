@@ -23,6 +23,8 @@ SMALL = {
     "mlp, layer norm": MLPConfig(hidden=(8, 6), normalisation="layer"),
     "mlp, no norm": MLPConfig(hidden=(8,), normalisation="none"),
     "mlp, group norm": MLPConfig(hidden=(8,), normalisation="group", initialisation="he_normal"),
+    "mlp, tanh": MLPConfig(hidden=(8,), normalisation="none", activation="tanh"),
+    "mlp, linear": MLPConfig(hidden=(8,), normalisation="none", activation="linear"),
     "mlp, centred": MLPConfig(hidden=(8,), normalisation="centre"),
     "vgg": VGGConfig(widths=(2, 3, 4, 5), hidden=6),
     "vgg, layer norm": VGGConfig(widths=(2, 4), hidden=6, normalisation="layer"),
