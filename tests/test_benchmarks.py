@@ -42,6 +42,23 @@ def test_effective_rank_time(tmp_path):
         assert row["times_faster"]["torch svdvals"] > 0
 
 
+def test_linear_network_time_and_the_figure_of_scaling(tmp_path):
+    out = tmp_path / "linear_network_time.json"
+    result = run("linear_network_time.py", out)
+    found = result["comparison"]
+    assert found["same"]
+    assert found["networks"] == len(found["case"]["ranks"]) * found["case"]["seeds"]
+    assert found["times_faster"] > 0
+    for series in result["scaling"].values():
+        values = [row["value"] for row in series["rows"]]
+        assert values == sorted(set(values))
+        assert all(row["ours"] > 0 and row["loop"] > 0 for row in series["rows"])
+    figure = tmp_path / "scaling.png"
+    command = [sys.executable, ROOT / "benchmarks/plot_scaling.py", out, "--out", figure]
+    subprocess.run(command, check=True, capture_output=True)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
 def test_muon_time(tmp_path):
     result = run("muon_time.py", tmp_path / "muon_time.json")
     assert result["results"].keys() == {"all", "AVX512_CORE"}

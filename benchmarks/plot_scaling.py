@@ -1,0 +1,83 @@
+"""Draw how the simulators of learning scale, from what their benchmarks wrote.
+
+Reads the results whose `scaling` is a dict of series, each with the label of its axis, the unit of
+its times and its rows: ``{"axis": "networks", "unit": "seconds an iteration", "rows": [{"value":
+15, "ours": 0.01, "loop": 2.1}, …]}``; the names of the ways are free. A row of panels a result.
+
+    python benchmarks/plot_scaling.py
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from machine import ROOT
+from matplotlib.figure import Figure
+
+from neurofb.plot.style import context, tidy
+
+RESULTS = ("linear_network_time", "curl_descent_time", "lyapunov_time")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def scaling_figure(results: list[dict[str, Any]]) -> Figure:
+    """Return times against what grows, on logarithmic axes: a row a result, a panel a series.
+
+    Raises
+    ------
+    ValueError
+        If no result has a series.
+    """
+    results = [result for result in results if result.get("scaling")]
+    if not results:
+        raise ValueError("results hold no scaling")
+    columns = max(len(result["scaling"]) for result in results)
+    with context():
+        size = (0.4 + 2.6 * columns, 0.3 + 2.3 * len(results))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(results), columns, squeeze=False)
+        for row, result in zip(grid, results, strict=True):
+            for axes, series in zip(row, result["scaling"].values(), strict=False):
+                _draw(axes, series)
+            for axes in row[len(result["scaling"]) :]:
+                axes.set_visible(False)
+            row[0].set_title(result.get("name", ""), loc="left", fontweight="bold")
+    return figure
+
+
+def _draw(axes: Any, series: dict[str, Any]) -> None:
+    """Draw one series."""
+    rows = series["rows"]
+    values = [row["value"] for row in rows]
+    ways = [name for name in rows[0] if name != "value"]
+    for way, colour in zip(ways, COLOURS, strict=False):
+        axes.plot(values, [row[way] for row in rows], "o-", color=colour, markersize=3, label=way)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel(series["axis"])
+    axes.set_ylabel(series["unit"])
+    axes.legend()
+    tidy(axes)
+
+
+def main() -> None:
+    """Draw what the command line names."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("results", type=Path, nargs="*", help="JSON files of benchmarks")
+    default = ROOT / "docs/learning_dynamics_scaling.png"
+    parser.add_argument("--out", type=Path, default=default)
+    settings = parser.parse_args()
+    folder = ROOT / "benchmarks/results"
+    paths = settings.results or [folder / f"{name}.json" for name in RESULTS]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    settings.out.parent.mkdir(parents=True, exist_ok=True)
+    with context():
+        scaling_figure(found).savefig(settings.out, dpi=200, metadata={"Software": None})
+    print(f"figure: {settings.out}")
+
+
+if __name__ == "__main__":
+    main()
