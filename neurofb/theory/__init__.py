@@ -1,15 +1,56 @@
 """Curves without simulation: what mathematics says that a simulation should give."""
 
+from neurofb.theory.curl_matrix import linearised_eigenvalues, reduced_matrix
+from neurofb.theory.curl_scalar import (
+    conserved_blocks,
+    escape_time,
+    first_crossing,
+    scalar_motion,
+)
+from neurofb.theory.curl_spectrum import Spectrum, spectral_density, spectrum
 from neurofb.theory.curl_stability import (
     critical_hidden_fraction,
     critical_readout_fraction,
     largest_eigenvalue,
     largest_eigenvalue_many_outputs,
 )
+from neurofb.theory.linear_modes import (
+    fixed_feedback_endpoint,
+    kolen_pollack_gap,
+    oja_flow,
+    saxe_mode,
+)
+from neurofb.theory.mode_equations import ModeCurves, in_mode_frame, integrate_modes
+from neurofb.theory.scalar_modes import (
+    ScalarFeedback,
+    scalar_fa,
+    scalar_factored_kp,
+    scalar_normative,
+)
 
 __all__ = [
+    "ModeCurves",
+    "ScalarFeedback",
+    "Spectrum",
+    "conserved_blocks",
     "critical_hidden_fraction",
     "critical_readout_fraction",
+    "escape_time",
+    "first_crossing",
+    "fixed_feedback_endpoint",
+    "in_mode_frame",
+    "integrate_modes",
+    "kolen_pollack_gap",
     "largest_eigenvalue",
     "largest_eigenvalue_many_outputs",
+    "linearised_eigenvalues",
+    "oja_flow",
+    "reduced_matrix",
+    "saxe_mode",
+    "scalar_fa",
+    "scalar_factored_kp",
+    "scalar_motion",
+    "scalar_normative",
+    "spectral_density",
+    "spectrum",
 ]
