@@ -1,5 +1,6 @@
 """Many students in one tensor program: their weights, their signs, one step of all."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,8 +11,10 @@ from neurofb.dynamics.curl_errors import LinearErrors, SampleErrors
 from neurofb.dynamics.curl_training import CurlTraining
 from neurofb.dynamics.flips import Signs
 from neurofb.dynamics.student_teacher import StudentTeacher
-from neurofb.dynamics.weight_norms import norms, rescale
+from neurofb.dynamics.weight_norms import norms, rescale_
 
+#: Runs are stepped in groups whose tensors take about this many bytes: a core's cache.
+CACHE_BYTES = 3e6
 _ORDER = 6  # stream of the order of samples; 0 to 5 belong to the problem
 
 
@@ -62,14 +65,14 @@ class CurlBatch:
 
         self.training = training
         self.errors = errors.keep(seed_of_run)
-        self.seeds = [seed for _ in signs for seed in seeds]
+        self.seeds = np.array([seed for _ in signs for seed in seeds])
         students = [problem.student(seed) for seed in seeds]
         self.values = [by_seed([w[layer] for w in students]) for layer in (0, 1)]
-        self.factors = [
-            by_condition([s[layer].rows[:, None] * s[layer].columns for s in signs])
-            for layer in (0, 1)
+        self.rows = [by_condition([s[layer].rows[:, None] for s in signs]) for layer in (0, 1)]
+        self.columns = [by_condition([s[layer].columns[None] for s in signs]) for layer in (0, 1)]
+        self.all_factors = [
+            rows * columns for rows, columns in zip(self.rows, self.columns, strict=True)
         ]
-        self.all_factors = tuple(self.factors)  # of all runs, also of those that left
         self.polarity = None
         if polarity is not None:
             self.polarity = [by_condition([p[k][None] for p in polarity]) for k in (0, 1)]
@@ -90,6 +93,17 @@ class CurlBatch:
         """Return training and test loss (run)."""
         return self.errors.losses(*self.weights())
 
+    def advance(self, first: int, last: int) -> None:
+        """Do steps `first` to `last` − 1 of all runs; on a CPU, a few runs at a time."""
+        num_runs = len(self.values[0])
+        on_cpu = self.values[0].device.type == "cpu"
+        size = max(1, int(CACHE_BYTES / self._bytes_per_run())) if on_cpu else num_runs
+        for start in range(0, num_runs, size):
+            part = copy.copy(self)
+            part.keep(slice(start, start + size))  # views: the part's steps are ours
+            for number in range(first, last):
+                part.step(number)
+
     def step(self, number: int) -> None:
         """Do one update, or one pass over the samples in batches."""
         size = self.training.batch_size
@@ -99,29 +113,47 @@ class CurlBatch:
         num_samples = self.errors.train_inputs.shape[-1]
         orders = {
             seed: np.random.default_rng((seed, _ORDER, number)).permutation(num_samples)
-            for seed in set(self.seeds)
+            for seed in set(self.seeds.tolist())
         }
-        order = torch.as_tensor(np.stack([orders[seed] for seed in self.seeds]))
+        order = torch.as_tensor(np.stack([orders[seed] for seed in self.seeds.tolist()]))
         for samples in order.to(self.values[0].device).split(size, dim=1):
             share = samples.shape[1] / num_samples
             self._update(self.errors.batch(samples), self.training.learning_rate * share)
 
-    def keep(self, runs: Tensor) -> None:
-        """Drop all other runs."""
+    def keep(self, runs: Tensor | slice) -> None:
+        """Drop all other runs; of a slice, everything is a view."""
         self.errors = self.errors.keep(runs)
-        self.seeds = [self.seeds[run] for run in runs.tolist()]
+        self.seeds = self.seeds[runs if isinstance(runs, slice) else runs.cpu().numpy()]
         self.values = [v[runs] for v in self.values]
-        self.factors = [f[runs] for f in self.factors]
+        self.rows = [rows[runs] for rows in self.rows]
+        self.columns = [columns[runs] for columns in self.columns]
         self.norms = [None if n is None else n[runs] for n in self.norms]
         self.feedback = None if self.feedback is None else self.feedback[runs]
         self.polarity = None if self.polarity is None else [p[runs] for p in self.polarity]
         self.clip = None if self.clip is None else self.clip[runs]
 
+    def _bytes_per_run(self) -> int:
+        """Return about how much memory a step of one run goes through."""
+        _, num_hidden, num_inputs = self.values[0].shape
+        numbers = 3 * num_hidden * num_inputs
+        if isinstance(self.errors, SampleErrors):
+            num_samples = self.errors.train_inputs.shape[-1]
+            numbers += num_samples * (3 * num_hidden + num_inputs)
+        elif self.errors.train_covariance.shape[-1] > 1:
+            numbers += num_inputs**2
+        return numbers * self.values[0].element_size()
+
     def _update(self, errors: LinearErrors | SampleErrors, rate: float | int) -> None:
         """Do one update with these errors."""
-        gradients = errors.gradients(*self.weights(), self.feedback)
-        for layer, gradient in enumerate(gradients):
-            value = torch.addcmul(self.values[layer], gradient, self.factors[layer], value=-rate)
+        left, right, readout = errors.gradients(*self.weights(), self.feedback)
+        value = self.values[0]
+        if right.shape[1] < left.shape[1]:  # signs go where there is less to multiply
+            rows, columns = self.rows[0], self.columns[0]
+            value.baddbmm_(left * rows, right * columns, alpha=-rate)
+        else:
+            value.addcmul_((left @ right).mul_(self.rows[0]), self.columns[0], value=-rate)
+        self.values[1].addcmul_(readout * self.rows[1], self.columns[1], value=-rate)
+        for value, kept in zip(self.values, self.norms, strict=True):
             if self.clip is not None:
-                value = torch.where(self.clip, value.clamp_min(0), value)
-            self.values[layer] = rescale(value, self.norms[layer])
+                value.copy_(torch.where(self.clip, value.clamp_min(0), value))
+            rescale_(value, kept)

@@ -23,9 +23,13 @@ PerRun = Float[Tensor, " run"]
 
 
 class Gradients(NamedTuple):
-    """What the rule descends, before signs: for exact feedback, the gradient of the loss."""
+    """What the rule descends, before signs: for exact feedback, the gradient of the loss.
 
-    hidden: Tensor
+    That of W1 is the product ``left @ right`` of (run, hidden, some) and (run, some, input).
+    """
+
+    left: Tensor
+    right: Tensor
     readout: Tensor
 
 
@@ -38,8 +42,8 @@ class LinearErrors:
     Examples
     --------
     >>> errors = LinearErrors(torch.ones(1, 1, 1), torch.ones(1, 1, 1), torch.ones(1, 1, 1))
-    >>> errors.gradients(torch.ones(1, 1, 1), 3 * torch.ones(1, 1, 1), None)  # (3 − 1) · 3, · 1
-    Gradients(hidden=tensor([[[6.]]]), readout=tensor([[[2.]]]))
+    >>> errors.gradients(torch.ones(1, 1, 1), 3 * torch.ones(1, 1, 1), None)  # 3 − 1 = 2
+    Gradients(left=tensor([[[3.]]]), right=tensor([[[2.]]]), readout=tensor([[[2.]]]))
     """
 
     teacher: Float[Tensor, "run output input"]
@@ -52,7 +56,7 @@ class LinearErrors:
         """Return the gradients of the exact rule, or with feedback in the place of W2ᵀ."""
         correlation = _times(readout @ hidden - self.teacher, self.train_covariance)
         back = readout.mT if feedback is None else feedback
-        return Gradients(back @ correlation, correlation @ hidden.mT)
+        return Gradients(back, correlation, correlation @ hidden.mT)
 
     def losses(self, hidden: Hidden, readout: Readout) -> tuple[PerRun, PerRun]:
         """Return training and test loss."""
@@ -61,7 +65,7 @@ class LinearErrors:
         test = 0.5 * (_times(error, self.test_covariance) * error).sum(-1).mean(-1)
         return train, test
 
-    def keep(self, runs: Int[Tensor, " kept"]) -> "LinearErrors":
+    def keep(self, runs: Int[Tensor, " kept"] | slice) -> "LinearErrors":
         """Return the same for these runs only."""
         return LinearErrors(
             self.teacher[runs], self.train_covariance[runs], self.test_covariance[runs]
@@ -80,7 +84,7 @@ class SampleErrors:
     >>> x, y = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
     >>> errors = SampleErrors(x, y, x, y, activation="relu", output_activation="linear")
     >>> errors.gradients(torch.ones(1, 1, 1), 3 * torch.ones(1, 1, 1), None)
-    Gradients(hidden=tensor([[[9.]]]), readout=tensor([[[3.]]]))
+    Gradients(left=tensor([[[9.]]]), right=tensor([[[1.]]]), readout=tensor([[[3.]]]))
     """
 
     train_inputs: Float[Tensor, "run input sample"]
@@ -97,13 +101,13 @@ class SampleErrors:
         """Return the gradients of the exact rule, or with feedback in the place of W2ᵀ."""
         activity = activate(hidden @ self.train_inputs, self.activation)
         output = activate(readout @ activity, self.output_activation)
-        error = output - self.train_targets
+        error = (output - self.train_targets) / output.shape[-1]
         if self.output_derivative:
-            error = error * slope(output, self.output_activation)
-        error = error / error.shape[-1]
+            error = times_slope(error, output, self.output_activation)
+        change = error @ activity.mT
         back = (readout.mT if feedback is None else feedback) @ error
-        back = back * slope(activity, self.activation)
-        return Gradients(back @ self.train_inputs.mT, error @ activity.mT)
+        back = times_slope(back, activity, self.activation)
+        return Gradients(back, self.train_inputs.mT, change)
 
     def losses(self, hidden: Hidden, readout: Readout) -> tuple[PerRun, PerRun]:
         """Return training and test loss."""
@@ -134,7 +138,7 @@ class SampleErrors:
             train_targets=targets.gather(-1, along.expand(-1, targets.shape[1], -1)),
         )
 
-    def keep(self, runs: Int[Tensor, " kept"]) -> "SampleErrors":
+    def keep(self, runs: Int[Tensor, " kept"] | slice) -> "SampleErrors":
         """Return the same for these runs only."""
         return replace(
             self,
@@ -213,17 +217,19 @@ def activate(x: Float[Tensor, "*shape"], activation: Activation) -> Float[Tensor
     return torch.relu(x) if activation == "relu" else x
 
 
-def slope(y: Float[Tensor, "*shape"], activation: Activation) -> Float[Tensor, "*shape"]:
-    """Return φ'(x) from y = φ(x): each of these φ allows it.
+def times_slope(
+    x: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"], activation: Activation
+) -> Float[Tensor, "*shape"]:
+    """Return x φ'(z), with the slope from y = φ(z): each of these φ allows it.
 
     Examples
     --------
-    >>> slope(torch.tensor([0.0, 2.0]), "relu")
-    tensor([0., 1.])
+    >>> times_slope(torch.tensor([3.0, 3.0]), torch.tensor([0.0, 0.5]), "tanh")
+    tensor([3.0000, 2.2500])
     """
     if activation == "tanh":
-        return 1 - y.square()
-    return (y > 0).to(y.dtype) if activation == "relu" else torch.ones_like(y)
+        return torch.addcmul(x, x * y, y, value=-1)
+    return x * (y > 0) if activation == "relu" else x
 
 
 def _times(

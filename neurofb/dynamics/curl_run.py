@@ -114,8 +114,7 @@ def follow(
     wandering = Wandering(course.hidden)
     done = 0
     for event in sorted({*records, *range(0, last + 1, check_every)}):
-        for number in range(done, event):
-            batch.step(number)
+        batch.advance(done, event)
         done = event
         train, test = batch.losses()
         diverged = ~((train <= DIVERGED) & (test <= DIVERGED))

@@ -33,18 +33,18 @@ def norms(
     return found
 
 
-def rescale(
+def rescale_(
     weight: Float[Tensor, "run row column"], kept: Float[Tensor, "run _ _"] | None
 ) -> Float[Tensor, "run row column"]:
-    """Return weights rescaled to the norms kept (see `norms`).
+    """Rescale weights in place to the norms kept (see `norms`).
 
     Examples
     --------
-    >>> rescale(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[10.0]]]))
+    >>> rescale_(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[10.0]]]))
     tensor([[[6., 8.]]])
     """
     if kept is None:
         return weight
     dims = (-2, -1) if kept.shape[-2] == 1 else (-1,)
     now = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
-    return weight * (kept / now)
+    return weight.mul_(kept / now)
