@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from neurofb.plot.study import require
 from neurofb.plot.style import UNTRAINED_COLOUR, axis_label, context, tidy
@@ -74,6 +75,7 @@ def learned_modes(
             column[0].set_title(name, loc="left", fontsize=7.5, fontweight="bold")
             column[0].set_xlabel("step (log scale)")
             column[1].set_xlabel("mode, strongest first")
+            column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
             tidy(column[0])
             tidy(column[1])
         grid[0, 0].set_ylabel(f"{axis_label(dataset['overlap'], width=24)}, seed {seed}")
@@ -161,9 +163,9 @@ def _draw_curves(axes: Axes, one: xr.Dataset) -> None:
     leading = min(rank, overlap.shape[1])
     colours = _shades(leading)
     others = overlap[:, leading:]
-    axes.plot(steps[shown], others, color=UNTRAINED_COLOUR, linewidth=0.7, alpha=0.7)
+    axes.plot(steps[shown], others, color=UNTRAINED_COLOUR, linewidth=1.0, alpha=0.7)
     for mode in range(leading):
-        line = axes.plot(steps[shown], overlap[:, mode], color=colours[mode], linewidth=1.1)[0]
+        line = axes.plot(steps[shown], overlap[:, mode], color=colours[mode], linewidth=1.6)[0]
         line.set_gid(f"mode {mode + 1}")
     if "overlap_theory" in one:
         theory = one["overlap_theory"].transpose("step", "mode").values[shown]

@@ -80,7 +80,8 @@ def _draw_rule(axes: Axes, one: xr.Dataset, measure: str, colour: str) -> None:
     for i in range(values.sizes["seed"]):
         style: dict[str, Any] = {"edgecolor": "white", "linewidths": 0.3, "zorder": 3}
         marker = MARKERS[i % 7]
-        axes.scatter(one["rank"], values.isel(seed=i), s=13, color=colour, marker=marker, **style)
+        place = one["rank"] * 1.05 ** (i - (values.sizes["seed"] - 1) / 2)  # side by side
+        axes.scatter(place, values.isel(seed=i), s=13, color=colour, marker=marker, **style)
     if f"{measure}_theory" in one:
         theory = one[f"{measure}_theory"].median("seed")
         axes.plot(one["rank"], theory, gid="theory", zorder=4, **THEORY)

@@ -1,0 +1,195 @@
+"""Linear networks with low-dimensional feedback: which modes are learned, and what theory says.
+
+The simulations of Hanut & Kadmon (2025, arXiv:2502.20580): teachers of 32 modes, 128 inputs, 64
+hidden units, 64 outputs. Every function computes a Dataset (`neurofb run FILE::NAME --out DIR`);
+`analyses/linear_modes.py` draws it. The curves of theory start from the very weights of the
+simulation; what they leave out is the covariance of the samples, for which theory has 1.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from neurofb import labels
+from neurofb.dynamics import (
+    RULES,
+    LinearCondition,
+    LinearStart,
+    LinearTask,
+    LinearTraining,
+    authors_protocol,
+    initial_weights,
+    random_task,
+    simulate_linear,
+)
+from neurofb.theory.linear_modes import fixed_feedback_endpoint
+from neurofb.theory.mode_equations import in_mode_frame, integrate_modes
+
+#: rules of the paper's figures 2 (Q and P follow the weights) and 4a (P by Oja), and their controls
+FIGURE_RULES = ("BP", "FA", "LDFA fixed P", "LDFA Oja targets", "LDFA normative")
+#: names of rates that theory and simulation share
+RATES = ("learning_rate", "feedback_rate", "feedback_decay", "weight_decay")
+
+
+def authors(
+    ranks: tuple[int, ...] = (2, 4, 8, 16, 64),
+    rules: tuple[str, ...] = FIGURE_RULES,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    num_steps: int = 5000,
+    record_every: int = 10,
+    num_inputs: int = 128,
+    num_outputs: int = 64,
+    num_hidden: int = 64,
+    num_modes: int = 32,
+    num_samples: int | None = 100_000,
+    device: str = "cpu",
+) -> xr.Dataset:
+    """Rules × ranks by the authors' protocol, with theory from the same start.
+
+    Rates are those of the authors' code at each rank (`neurofb.dynamics.authors_protocol`): the
+    rate of the feedback falls by 0.1 % a step, so that the backward path freezes. A rule without a
+    rank stands once.
+    """
+    conditions = [
+        authors_protocol(rank, rule=rule, num_outputs=num_outputs)
+        for rule in rules
+        for rank in (ranks if RULES[rule].map == "low-rank" else (1,))
+    ]
+    task = random_task(
+        num_inputs, num_outputs, num_modes, num_samples=num_samples, seeds=seeds, device=device
+    )
+    training = LinearTraining(hidden=(num_hidden,), num_steps=num_steps, record_every=record_every)
+    return _with_theory("modes by the authors' protocol", task, conditions, training)
+
+
+def oja(
+    rank: int = 8,
+    error_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    num_steps: int = 10_000,
+    record_every: int = 20,
+    num_inputs: int = 128,
+    num_outputs: int = 64,
+    num_hidden: int = 64,
+    num_modes: int = 32,
+    num_samples: int | None = 100_000,
+    device: str = "cpu",
+) -> xr.Dataset:
+    """P by Oja's rule, driven by targets or by the error, against P that is fixed or normative.
+
+    Learning rate 1e-3 for weights; rates of the feedback do not fall. Driven by the error, P is
+    tried at each of `error_rates`, and once with the error's moment normalised by its largest
+    variance at a rate of 1e-2.
+    """
+    follows = "LDFA Oja error"
+    conditions = [
+        LinearCondition(rule="LDFA fixed P", rank=rank),
+        LinearCondition(rule="LDFA normative", rank=rank, feedback_rate=1e-3),
+        LinearCondition(rule="LDFA Oja targets", rank=rank, feedback_rate=1e-3),
+        *(
+            LinearCondition(
+                rule=follows, rank=rank, feedback_rate=rate, name=f"{follows} r={rank}, {rate:g}"
+            )
+            for rate in error_rates
+        ),
+        LinearCondition(
+            rule=follows,
+            rank=rank,
+            feedback_rate=1e-2,
+            normalise=True,
+            name=f"{follows} r={rank}, normalised",
+        ),
+    ]
+    task = random_task(
+        num_inputs, num_outputs, num_modes, num_samples=num_samples, seeds=seeds, device=device
+    )
+    training = LinearTraining(
+        hidden=(num_hidden,),
+        learning_rate=1e-3,
+        feedback_decay=1.0,
+        num_steps=num_steps,
+        record_every=record_every,
+    )
+    return _with_theory("modes with P by Oja's rule", task, conditions, training)
+
+
+def endpoints(
+    ranks: tuple[int, ...] = (4, 8, 16),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    start_scale: float = 0.01,
+    num_steps: int = 8000,
+    num_inputs: int = 128,
+    num_outputs: int = 64,
+    num_hidden: int = 64,
+    num_modes: int = 32,
+    device: str = "cpu",
+) -> xr.Dataset:
+    """Where learning with a fixed P ends, from a small start: Λ_i = R_ii, R = (P S)⁺ (P S).
+
+    Q is fixed or learns by Kolen-Pollack. Inputs are white and unlimited (Σ_xx = I), so that theory
+    leaves nothing out but the size of the start.
+    """
+    conditions = [
+        LinearCondition(rule=rule, rank=rank)
+        for rule in ("low-rank FA", "LDFA fixed P")
+        for rank in ranks
+    ]
+    task = random_task(
+        num_inputs, num_outputs, num_modes, num_samples=None, seeds=seeds, device=device
+    )
+    training = LinearTraining(
+        hidden=(num_hidden,),
+        weight_decay=0.0,
+        num_steps=num_steps,
+        record_every=max(num_steps // 20, 1),
+        gradient_clip=None,
+        start_scale=start_scale,
+    )
+    starts = initial_weights(task, conditions, training)
+    found = simulate_linear(task, conditions, training, starts=starts)
+    _, strengths, _ = (part.cpu().numpy() for part in task.modes())
+    ends = [fixed_feedback_endpoint(_frame(task, start)["P"], strengths) for start in starts]
+    found["endpoint"] = labels.variable(
+        ("condition", "seed", "mode"), np.stack(ends), "1", "share of the mode in theory, R_ii"
+    )
+    return found.assign_attrs(title="modes that are learned with a fixed P")
+
+
+def _with_theory(
+    title: str,
+    task: LinearTask,
+    conditions: Sequence[LinearCondition],
+    training: LinearTraining,
+) -> xr.Dataset:
+    """Simulate, and integrate the modes' equations from the same start beside it."""
+    starts = initial_weights(task, conditions, training)
+    found = simulate_linear(task, conditions, training, starts=starts)
+    _, strengths, _ = (part.cpu().numpy() for part in task.modes())
+    curves = [
+        integrate_modes(
+            _frame(task, start),
+            strengths,
+            condition.rule,
+            **{name: condition.rate(name, training) for name in RATES},
+            num_steps=training.num_steps,
+            record_every=training.record_every,
+            normalise=condition.normalise,
+        ).overlap
+        for condition, start in zip(conditions, starts, strict=True)
+    ]
+    found["overlap_theory"] = labels.variable(
+        ("condition", "seed", "step", "mode"),
+        np.stack(curves),
+        "1",
+        "share of the mode learned, in theory",
+    )
+    return found.assign_attrs(title=title)
+
+
+def _frame(task: LinearTask, start: LinearStart) -> dict[str, np.ndarray]:
+    """Return where a condition starts as theory wants it: in the frame of the modes."""
+    output, _, inputs = (part.cpu().numpy() for part in task.modes())
+    weights = [weight.cpu().numpy() for weight in start.weights]
+    q, p = (part[0].cpu().numpy() if part else None for part in (start.q, start.p))
+    return in_mode_frame(weights, q, p, output, inputs)
