@@ -195,7 +195,7 @@ def _check_fits(config: RunConfig, data: ImageSplits) -> None:
             f"network.num_classes={net.num_classes} must be {len(data.classes)}, the number of "
             f"classes of the data {data.name!r}"
         )
-    for name in ("alignment_images", "rank_images"):
+    for name in ("alignment_images", "rank_images", "curl_images"):
         num_images = getattr(config.measurement, name)
         if num_images > data.train.num_images:
             raise ValueError(

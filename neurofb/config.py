@@ -76,6 +76,13 @@ class Measurement:
         error, activity, gradient and update is measured (`neurofb.measures.error_rank`), at the
         same numbers of updates; 0 measures none. No rank is above the number of images in the
         sample view: compare runs of the same number.
+    curl_images
+        Number of training images (the first ones) on which the curl of the learning rule is
+        measured (`neurofb.measures.rule_curl`), at the same numbers of updates; 0 measures none.
+        The field is the update of these images before the optimiser, with ``training.flips``.
+    curl_probes
+        Random probes for it, each four forward and backward passes (eight where feedback matrices
+        learn).
 
     Raises
     ------
@@ -95,14 +102,18 @@ class Measurement:
     num_images: int = 500
     alignment_images: int = 0
     rank_images: int = 0
+    curl_images: int = 0
+    curl_probes: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("alignment_images", "rank_images"):
+        for name in ("alignment_images", "rank_images", "curl_images"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
         for name in ("num_probes", "num_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.curl_probes < 2:
+            raise ValueError(f"curl_probes={self.curl_probes} must be at least 2")
         if not 0 < self.probe_std < math.inf:
             raise ValueError(f"probe_std={self.probe_std} must be positive and finite")
 
@@ -165,11 +176,12 @@ class RunConfig:
                 "be (), there are no receptive fields of weights that are not finite"
             )
         steps, measure = self.training.snapshot_steps, self.measurement
-        followed = measure.layers or measure.alignment_images or measure.rank_images
+        images = measure.alignment_images or measure.rank_images or measure.curl_images
+        followed = measure.layers or images
         if steps and not followed:
             raise ValueError(
                 f"training.snapshot_steps={steps} would hold nothing: measurement.layers=(), "
-                "measurement.alignment_images=0 and measurement.rank_images=0"
+                "measurement.alignment_images=0, rank_images=0 and curl_images=0"
             )
 
 

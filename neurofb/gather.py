@@ -38,12 +38,12 @@ def side_by_side(name: str, conditions: Mapping[str, RunConfig], runs: Runs) -> 
         ``/`` loss and accuracy (condition, seed, step), validation_loss, validation_accuracy and
         step_at_epoch (condition, seed, epoch), test_loss and test_accuracy (condition, seed), with
         the coordinates of `neurofb.conditions.facts`; ``/alignment``, ``/error_rank`` and
-        ``/factors`` (condition, seed, epoch, layer, …), if runs measured them (the root then has
-        the same epochs, NaN where there was no validation); below it one child per layer with
-        mapped fields (condition, seed, unit, y, x), the measures, and the two nulls under the same
-        names with the endings ``_untrained`` and ``_noise``. Conditions with fewer units are filled
-        with NaN and the status "absent"; so are shorter runs, and layers that a network does not
-        have.
+        ``/factors`` (condition, seed, epoch, layer, …) and ``/curl`` (condition, seed, epoch), if
+        runs measured them (the root then has the same epochs, NaN where there was no validation);
+        below it one child per layer with mapped fields (condition, seed, unit, y, x), the measures,
+        and the two nulls under the same names with the endings ``_untrained`` and ``_noise``.
+        Conditions with fewer units are filled with NaN and the status "absent"; so are shorter
+        runs, and layers that a network does not have.
 
     Raises
     ------
@@ -151,17 +151,19 @@ def _has(runs: Runs, child: str) -> bool:
 
 
 def _followed(runs: Runs, child: str) -> xr.Dataset:
-    """Return what was followed of all layers over all runs, layers in the order of the networks."""
+    """Return what was followed over all runs, its layers in the order of the networks."""
     cells, layers = {}, {}
     for key, result in runs.items():
         if child not in result.children:
             continue
         dataset = result.children[child].to_dataset(inherit=False).reset_coords("step")
         cells[key] = dataset.rename(step="step_at_epoch")
-        layers |= dict.fromkeys(dataset["layer"].values.tolist())
-    empty = next(iter(cells.values())).isel(epoch=slice(0), layer=slice(0))
+        if "layer" in dataset.dims:
+            layers |= dict.fromkeys(dataset["layer"].values.tolist())
+    first = next(iter(cells.values()))
+    empty = first.isel({dim: slice(0) for dim in ("epoch", "layer") if dim in first.dims})
     stacked = _stack({key: cells.get(key, empty) for key in runs})
-    return _along("layer", list(layers), stacked)
+    return _along("layer", list(layers), stacked) if layers else stacked
 
 
 def _along(dim: str, values: list[Any], dataset: xr.Dataset) -> xr.Dataset:

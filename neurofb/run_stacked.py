@@ -123,6 +123,8 @@ def can_stack(config: RunConfig) -> str:
         )
     if measure.rank_images:
         return f"measurement.rank_images={measure.rank_images}: ranks are not followed in a stack"
+    if measure.curl_images:
+        return f"measurement.curl_images={measure.curl_images}: curl is not followed in a stack"
     images = torch.zeros(2, net.in_channels, net.image_size, net.image_size)
     blank = ImageSet(images=images, labels=torch.zeros(2, dtype=torch.int64))
     classes = tuple(str(number) for number in range(net.num_classes))

@@ -1,4 +1,4 @@
-"""What is measured while a network trains: receptive fields, alignment, ranks, factors."""
+"""What is measured while a network trains: receptive fields, alignment, ranks, factors, curl."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,16 +8,22 @@ import xarray as xr
 from torch import nn
 
 from neurofb import labels
-from neurofb.config import RunConfig
+from neurofb.config import Measurement, RunConfig
 from neurofb.data import ImageSplits
 from neurofb.fields import map_layer
-from neurofb.measures import alignment, error_rank, factor_state
+from neurofb.measures import alignment, error_rank, factor_state, rule_curl
 from neurofb.networks.factorised import factored_layers
 from neurofb.training import TrainingConfig
 from neurofb.training.order import num_batches
 
-#: what is followed over epochs and layers, each in a child of this name of a run's tree
-FOLLOWED = ("alignment", "error_rank", "factors")
+#: what is followed over epochs (and layers), each in a child of this name of a run's tree
+FOLLOWED = ("alignment", "error_rank", "factors", "curl")
+#: measurement setting that asks for it, and says on how many images
+_IMAGES = {
+    "alignment": "alignment_images",
+    "error_rank": "rank_images",
+    "curl": "curl_images",
+}
 
 
 def tracked_training(config: RunConfig) -> TrainingConfig:
@@ -31,7 +37,7 @@ def tracked_training(config: RunConfig) -> TrainingConfig:
     (0, 1500)
     """
     training, measure = config.training, config.measurement
-    if (measure.alignment_images or measure.rank_images) and not training.snapshot_steps:
+    if any(_num_images(measure).values()) and not training.snapshot_steps:
         return dataclasses.replace(training, snapshot_steps=(0, training.num_steps))
     return training
 
@@ -41,8 +47,8 @@ def tracker(
 ) -> Callable[[nn.Module, torch.optim.Optimizer], xr.Dataset] | None:
     """Return the function that training calls at `TrainingConfig.snapshot_steps`, if any.
 
-    It maps the first of the layers (where the run names steps itself), measures alignment and
-    ranks on the first training images, and the state of the factors of layers that have them.
+    It maps the first of the layers (where the run names steps itself), measures alignment, ranks
+    and curl on the first training images, and the state of the factors of layers that have them.
 
     Examples
     --------
@@ -52,13 +58,14 @@ def tracker(
     """
     measure = config.measurement
     layer = measure.layers[0] if measure.layers and config.training.snapshot_steps else None
-    if layer is None and not (measure.alignment_images or measure.rank_images):
+    num_images = _num_images(measure)
+    if layer is None and not any(num_images.values()):
         return None
     train = data.train
 
     def look(network: nn.Module, optimiser: torch.optim.Optimizer) -> xr.Dataset:
         device = next(network.parameters()).device
-        images = train.images[: max(measure.alignment_images, measure.rank_images)].to(device)
+        images = train.images[: max(num_images.values())].to(device)
         classes = train.labels[: len(images)].to(device)
         followed: dict[str, xr.Dataset] = {}
         if n := measure.alignment_images:
@@ -66,6 +73,10 @@ def tracker(
         if n := measure.rank_images:
             found = error_rank(network, images[:n], classes[:n], optimiser=optimiser)
             followed["error_rank"] = found
+        if n := measure.curl_images:
+            probes, flips = measure.curl_probes, config.training.flips
+            found = rule_curl(network, images[:n], classes[:n], num_probes=probes, flips=flips)
+            followed["curl"] = found
         if factored_layers(network):
             followed["factors"] = factor_state(network)
         parts = [
@@ -88,7 +99,8 @@ def unpack(
     -------
     dict
         ``/snapshots`` (step, unit, …), the receptive fields; ``/alignment``, ``/error_rank`` and
-        ``/factors`` (epoch, layer, …), with the number of updates as the coordinate ``step``.
+        ``/factors`` (epoch, layer, …), ``/curl`` (epoch), with the number of updates as the
+        coordinate ``step``.
 
     Examples
     --------
@@ -100,8 +112,7 @@ def unpack(
         return {}
     steps_per_epoch = num_batches(data.train.num_images, config.training.batch_size)
     epochs = labels.coordinate("epoch", snapshots["step"].values / steps_per_epoch)
-    measure = config.measurement
-    num_images = {"alignment": measure.alignment_images, "error_rank": measure.rank_images}
+    num_images = _num_images(config.measurement)
     tree, rest = {}, snapshots
     for name in FOLLOWED:
         prefix = f"{name}/"
@@ -117,3 +128,8 @@ def unpack(
             part.attrs["num_images"] = num_images[name]
         tree[f"/{name}"] = part.swap_dims(step="epoch")
     return {"/snapshots": rest, **tree} if rest.data_vars else tree
+
+
+def _num_images(measure: Measurement) -> dict[str, int]:
+    """Return on how many images each measure is followed."""
+    return {name: getattr(measure, setting) for name, setting in _IMAGES.items()}

@@ -8,7 +8,7 @@ import pytest
 from neurofb.build import build
 from neurofb.config import Measurement, change, replace
 from neurofb.gather import side_by_side
-from neurofb.measures import error_rank
+from neurofb.measures import error_rank, rule_curl
 from neurofb.networks.factorised import Factorised
 from neurofb.overview import overview
 from neurofb.recipes import load_recipe
@@ -84,6 +84,57 @@ def test_beside_alignment_in_a_study(finished):
     assert "test_accuracy" in overview(study)
 
 
+CURL = RANKS | {
+    "measurement.rank_images": "0",
+    "measurement.curl_images": "16",
+    "measurement.curl_probes": "10",
+    "network.activation": '"tanh"',
+}
+
+
+def test_curl_is_followed():
+    config = recipe(**CURL)
+    tree = run(config, progress=False)
+    assert set(tree.children) == {"training", "curl"}
+    curl = tree["curl"].to_dataset()
+    assert curl.curl_index.dims == ("epoch",)
+    assert curl.step.values.tolist() == [0, 12]
+    assert curl.attrs["num_images"] == 16
+    data = config.data.load()
+    images, classes = data.train.images[:16], data.train.labels[:16]
+    expected = rule_curl(build(config, data), images, classes, num_probes=10)
+    for name, values in expected.data_vars.items():
+        np.testing.assert_allclose(curl[name].isel(epoch=0), values, rtol=1e-4, err_msg=name)
+        assert curl[name].attrs["units"] == "1"
+    assert (curl.curl_index > 0.1).all()
+    assert (curl.curl_index != curl.curl_index_all).all()  # Q and P learn
+    without = run(recipe(**CURL | {"measurement.curl_images": "0"}), progress=False)
+    np.testing.assert_array_equal(tree["training/loss"], without["training/loss"])
+
+
+def test_curl_of_flips_and_in_a_study():
+    plain = CURL | {"feedback_layers": "[]", "feedback": '{"rule": "exact"}'}
+    flips = '[{"layer": "readout", "fraction": 0.5}]'
+    configs = {
+        "BP": recipe(**plain),
+        "flips": recipe(**plain, **{"training.flips": flips}),
+        "none": recipe(),
+    }
+    runs = {(name, 0): run(config, progress=False) for name, config in configs.items()}
+    study = side_by_side("study", configs, runs)
+    curl = study["curl"].to_dataset().sel(seed=0)
+    assert curl.curl_index.dims == ("condition", "epoch")
+    assert (curl.curl_index.sel(condition="BP").dropna("epoch") < 1e-4).all()
+    assert (curl.gradient_cosine.sel(condition="BP").dropna("epoch") > 1 - 1e-9).all()
+    flipped = curl.sel(condition="flips").dropna("epoch", subset=["curl_index"])
+    assert flipped.sizes["epoch"] == 2
+    assert (flipped.curl_index > 0.01).all()
+    np.testing.assert_allclose(flipped.gradient_cosine, 1 - 2 * flipped.flipped_power)
+    assert curl.sel(condition="none").curl_index.isnull().all()
+    assert "error_rank" in study.children
+    assert "test_accuracy" in overview(study)
+
+
 def test_factors_are_followed_where_a_network_has_them():
     config = recipe(**{"feedback_layers": "[]", "feedback": '{"rule": "exact"}'})
     tree = run(replace(config, factorised=Factorised(rank=0.5)), progress=False)
@@ -105,6 +156,9 @@ def test_a_study_without_them_has_no_empty_children():
 def test_what_is_refused():
     with pytest.raises(ValueError, match="rank_images=-1 must be at least 0"):
         Measurement(rank_images=-1)
+    with pytest.raises(ValueError, match="curl_probes=1 must be at least 2"):
+        Measurement(curl_probes=1)
     with pytest.raises(ValueError, match=r"measurement.rank_images=65 are more than the 64"):
         run(recipe(**{"measurement.rank_images": "65"}), progress=False)
     assert can_stack(recipe()) == "measurement.rank_images=16: ranks are not followed in a stack"
+    assert can_stack(recipe(**CURL)).endswith("curl_images=16: curl is not followed in a stack")

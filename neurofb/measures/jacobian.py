@@ -85,7 +85,7 @@ class ByDifference:
     tensor([2., 2.], dtype=torch.float64)
     """
 
-    def __init__(self, field: Field, theta: Float[Tensor, " p"], step: float = 1e-5) -> None:
+    def __init__(self, field: Field, theta: Float[Tensor, " p"], step: float = 2e-6) -> None:
         if theta.dtype != torch.float64:
             raise ValueError(f"theta of {theta.dtype} must be float64 for differences")
         if not 0 < step < 1:
