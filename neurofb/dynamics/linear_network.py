@@ -10,10 +10,9 @@ import torch
 import xarray as xr
 
 from neurofb import labels as naming
-from neurofb.dynamics.linear_rules import RULES
 from neurofb.dynamics.linear_settings import LinearCondition, LinearTraining
 from neurofb.dynamics.linear_start import LinearStart, initial_weights
-from neurofb.dynamics.linear_state import LinearState
+from neurofb.dynamics.linear_state import LinearState, rule_and_size
 from neurofb.dynamics.linear_task import LinearTask
 
 #: a loss of this many times that of a silent network counts as diverged
@@ -32,8 +31,8 @@ def simulate_linear(
     y = W_L … W_1 x learns by ΔW_l = η (δ_l h_{l-1}ᵀ − λ W_l), mean over samples, where the error
     δ_{l-1} = B_l δ_l goes back by Wᵀ, a fixed B or Q P, as each condition's rule has it (equations
     after Hanut & Kadmon 2025, arXiv:2502.20580; see `neurofb.dynamics.RULES`). Everything is exact
-    for the task's statistics; no data are visited. Conditions of one rule run with their ranks
-    padded by zeros, which stay zero.
+    for the task's statistics; no data are visited. Conditions of one rule and similar rank
+    run as one, with ranks padded by zeros, which stay zero.
 
     Parameters
     ----------
@@ -91,7 +90,7 @@ def simulate_linear(
     starts = default if starts is None else starts
     _check_starts(starts, default, names)
     warn_if_unstable(task, conditions, training)
-    order = sorted(range(len(names)), key=lambda i: list(RULES).index(conditions[i].rule))
+    order = sorted(range(len(names)), key=lambda i: rule_and_size(conditions[i]))
     with torch.no_grad():
         sorted_starts = [starts[i] for i in order]
         network = LinearState(task, [conditions[i] for i in order], sorted_starts, training)

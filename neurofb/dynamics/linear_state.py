@@ -15,6 +15,17 @@ from neurofb.dynamics.linear_start import LinearStart
 from neurofb.dynamics.linear_task import LinearTask
 
 
+def rule_and_size(condition: LinearCondition) -> tuple[int, int]:
+    """Return what conditions that run as one share: the rule, and the rank up to a power of two.
+
+    Examples
+    --------
+    >>> [rule_and_size(LinearCondition(rule="low-rank FA", rank=r))[1] for r in (1, 2, 3, 4, 5)]
+    [0, 1, 2, 2, 3]
+    """
+    return list(RULES).index(condition.rule), ((condition.rank or 1) - 1).bit_length()
+
+
 class _Group:
     """Conditions of one rule: their Q, P and rates, and where they lie among all conditions."""
 
@@ -48,7 +59,7 @@ class LinearState:
     task, training
         As for `neurofb.dynamics.simulate_linear`.
     conditions, starts
-        Conditions of one rule must be neighbours.
+        Conditions of one `rule_and_size` must be neighbours.
     """
 
     def __init__(
@@ -71,7 +82,7 @@ class LinearState:
         self.clip = math.inf if training.gradient_clip is None else float(training.gradient_clip)
         self.groups = []
         members = enumerate(zip(conditions, starts, strict=True))
-        for _, each in groupby(members, key=lambda member: member[1][0].rule):
+        for _, each in groupby(members, key=lambda member: rule_and_size(member[1][0])):
             indices, pairs = zip(*each, strict=True)
             own, own_starts = zip(*pairs, strict=True)
             self.groups.append(_Group(own, own_starts, indices[0], training, like))
