@@ -105,7 +105,8 @@ def integrate_modes(
     Returns
     -------
     ModeCurves
-        Λ_i = (W2 W1)_ii / s_i of shape (..., step, d), and the steps.
+        Λ_i = (W2 W1)_ii / s_i of shape (..., step, d), NaN from where a number is not finite, and
+        the steps.
 
     Raises
     ------
@@ -140,20 +141,23 @@ def integrate_modes(
         rates["Q"], decays["Q"] = learning_rate, weight_decay
     slowing = [name for name in equations.needs if name not in decays]
     curves, steps = [_overlap(state, singular_values)], [0]
-    for step in range(1, num_steps + 1):
-        error = strengths - state["W2"] @ state["W1"]
-        change = error @ _t(state["W1"])
-        seen = Seen(state, change, error, strengths, normalise)
-        changes = {"W2": change, "W1": equations.back(state, error), **equations.learn(seen)}
-        for name, direction in changes.items():
-            keep = 1 - rates[name] * decays.get(name, 0.0)
-            state[name] = keep * state[name] + rates[name] * direction
-        for name in slowing:
-            rates[name] = rates[name] * feedback_decay
-        if step % record_every == 0 or step == num_steps:
-            curves.append(_overlap(state, singular_values))
-            steps.append(step)
-    return ModeCurves(np.stack(curves, axis=-2), np.array(steps))
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence is a result
+        for step in range(1, num_steps + 1):
+            error = strengths - state["W2"] @ state["W1"]
+            change = error @ _t(state["W1"])
+            seen = Seen(state, change, error, strengths, normalise)
+            changes = {"W2": change, "W1": equations.back(state, error), **equations.learn(seen)}
+            for name, direction in changes.items():
+                keep = 1 - rates[name] * decays.get(name, 0.0)
+                state[name] = keep * state[name] + rates[name] * direction
+            for name in slowing:
+                rates[name] = rates[name] * feedback_decay
+            if step % record_every == 0 or step == num_steps:
+                curves.append(_overlap(state, singular_values))
+                steps.append(step)
+    overlap = np.stack(curves, axis=-2)
+    kept = np.logical_and.accumulate(np.isfinite(overlap).all(-1, keepdims=True), axis=-2)
+    return ModeCurves(np.where(kept, overlap, np.nan), np.array(steps))
 
 
 class Seen(NamedTuple):
