@@ -12,7 +12,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile
 
 figure5: .venv/ready
 	$(BIN)/neurofb demo --preset figure5 --out out/figure5

@@ -12,24 +12,12 @@ import traceback
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from neurofb import feedback as fb
 
 CONFTEST = Path(__file__).parent.parent / "laws" / "conftest.py"
-PATHWAYS = runpy.run_path(str(CONFTEST))["PATHWAYS"]
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.below = nn.Conv2d(2, 4, 3, padding=1)
-        self.layer = nn.Conv2d(4, 6, 3, padding=1)
-        self.readout = nn.Linear(6, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a = torch.tanh(self.layer(torch.relu(self.below(x))))
-        return self.readout(a.mean((2, 3)))
+LAWS = runpy.run_path(str(CONFTEST))
+PATHWAYS, Net = LAWS["PATHWAYS"], LAWS["Net"]
 
 
 def check(spec: fb.PathwaySpec, backend: str) -> None:

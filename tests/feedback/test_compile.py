@@ -12,9 +12,12 @@ SCRIPT = Path(__file__).with_name("compiled_run.py")
 PATHWAYS = runpy.run_path(str(SCRIPT))["PATHWAYS"]
 
 
-@pytest.fixture(scope="module", params=["eager", "aot_eager"])
+@pytest.fixture(scope="module", params=["aot_eager"])
 def compiled(request, tmp_path_factory):
-    """What went wrong, by rule; all in one process, since starting it is most of the time."""
+    """What went wrong, by rule; all in one process, since starting it is most of the time.
+
+    aot_eager traces the forward pass as eager does, and the backward pass, too.
+    """
     file = tmp_path_factory.mktemp("compile") / "found.json"
     command = [sys.executable, SCRIPT, request.param, file]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

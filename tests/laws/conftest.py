@@ -50,6 +50,20 @@ PATHWAYS: dict[str, fb.PathwaySpec] = {
 }
 
 
+class Net(nn.Module):
+    """A convolution in the middle, so that all pathways fit; programs train it in processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below = nn.Conv2d(2, 4, 3, padding=1)
+        self.layer = nn.Conv2d(4, 6, 3, padding=1)
+        self.readout = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = torch.tanh(self.layer(torch.relu(self.below(x))))
+        return self.readout(a.mean((2, 3)))
+
+
 @dataclass(frozen=True)
 class LayerCase:
     """A layer and the shape of its input."""

@@ -11,27 +11,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import distributed, nn
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from neurofb import feedback as fb
 
-PATHWAYS = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["PATHWAYS"]
+LAWS = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
+PATHWAYS, Net = LAWS["PATHWAYS"], LAWS["Net"]
 NUM_STEPS, NUM_IMAGES = 3, 8
-
-
-class Net(nn.Module):
-    """A convolution in the middle, so that all pathways fit; no batch norm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.below = nn.Conv2d(2, 4, 3, padding=1)
-        self.layer = nn.Conv2d(4, 6, 3, padding=1)
-        self.readout = nn.Linear(6, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a = torch.tanh(self.layer(torch.relu(self.below(x))))
-        return self.readout(a.mean((2, 3)))
 
 
 def final_state(spec: fb.PathwaySpec, rank: int, count: int) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""A kill at every single write, and damaged files: the store opens, and resuming repairs it."""
+"""A kill at every second write, and damaged files: the store opens, and resuming repairs it."""
 
 import os
 from pathlib import Path
@@ -72,7 +72,7 @@ def dies_at(number, how, work):
         os._exit(0)
 
 
-@pytest.mark.parametrize(("first", "step"), [(5, 31), pytest.param(1, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("first", "step"), [(5, 31), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_a_kill_at_any_write(tmp_path, rounds, first, step):
     expected = both_sittings(tmp_path, tmp_path)
     reference = xr.open_zarr(expected, chunks=None).load()
@@ -98,7 +98,7 @@ def test_a_kill_at_any_write(tmp_path, rounds, first, step):
         left = [path for path in folder.rglob("*") if "partial" in path.name]
         left += [path for path in cells_folder(store).iterdir() if path.is_dir()]
         assert not left, (number, left)
-    assert points > (120 if step == 1 else 4)
+    assert points > (60 if step == 2 else 4)
 
 
 def rounds_done(folder):

@@ -72,10 +72,9 @@ def test_threads(tmp_path, rounds, serial, name):
 
 
 @pytest.mark.slow  # the quick kill rounds compare two workers to the serial scan, too
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers(tmp_path, rounds, serial, workers):
+def test_workers(tmp_path, rounds, serial):
     for name in SCANS:
-        equal(rounds, tmp_path, name, serial, workers=workers)
+        equal(rounds, tmp_path, name, serial, workers=2)
 
 
 @pytest.mark.slow

@@ -17,10 +17,10 @@ def rounds(monkeypatch):
 
 @pytest.mark.parametrize(
     ("num_rounds", "num_cells", "seed", "most_kills", "least_kills"),
-    [(2, 12, 166, 1, 1), pytest.param(2, 24, 114, 4, 2, marks=pytest.mark.slow)],
+    [(1, 12, 166, 1, 1), pytest.param(2, 24, 114, 4, 2, marks=pytest.mark.slow)],
 )
 def test_rounds_of_kills(rounds, num_rounds, num_cells, seed, most_kills, least_kills):
-    """Quick: coordinator; worker. Slow: coordinator, 2 workers; coordinator, worker, coordinator.
+    """Quick: coordinator. Slow: coordinator, 2 workers; coordinator, worker, coordinator.
 
     The last of these rounds trains networks. benchmarks/scan_kill_rounds.py has 20 of 60 cells.
     """
@@ -31,7 +31,8 @@ def test_rounds_of_kills(rounds, num_rounds, num_cells, seed, most_kills, least_
     if least_kills > 1:
         assert totals["resumes"] >= num_rounds
     assert totals["executions"] >= totals["cells"] == num_rounds * num_cells
-    assert {entry["kind"] for entry in played} == {"function", "run"}
+    if num_rounds > 1:
+        assert {entry["kind"] for entry in played} == {"function", "run"}
     assert totals["longest_life_of_an_orphan_s"] < 30
 
 

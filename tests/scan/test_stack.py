@@ -24,7 +24,7 @@ def run(path, scan, stack):
 
 
 def test_a_stack_gives_the_loop_to_rounding(tmp_path):
-    grid = scan({"hidden": [4, 6], "seed": range(4)})
+    grid = scan({"hidden": [4, 6], "seed": range(4)}, **{"training.num_steps": 8})
     alone = run(tmp_path / "alone.zarr", grid, 1)
     stacked = run(tmp_path / "stacked.zarr", grid, 3)
     assert (stacked["status"] == 1).all()
@@ -69,7 +69,7 @@ def test_a_stack_that_breaks_is_computed_one_by_one(tmp_path, monkeypatch):
     def breaks(configs, **others):
         raise RuntimeError("no memory for so many")
 
-    grid = scan({"seed": range(3)})
+    grid = scan({"seed": range(3)}, **{"training.num_steps": 4})
     monkeypatch.setattr(module, "run_stacked", breaks)
     dataset = run(tmp_path / "broken.zarr", grid, 3)
     monkeypatch.undo()

@@ -138,8 +138,8 @@ def test_a_cell_that_hangs_or_eats_ends_alone(tmp_path):
 @pytest.mark.slow
 def test_cells_that_end_their_process_end_no_other(tmp_path):
     store = tmp_path / "a.zarr"
-    scan = troubles(tmp_path, "leave", "fine", "kill", "longer", seeds=range(2))
-    with pytest.warns(UserWarning, match="4 of 8 cells failed"):
+    scan = troubles(tmp_path, "leave", "fine", "kill", "longer")
+    with pytest.warns(UserWarning, match="2 of 4 cells failed"):
         run_scan(scan, store, workers=2, progress=False)
     for cell, state in states(store).items():
         assert state == ("failed" if re.search("leave|kill", cell) else "done"), cell
@@ -148,11 +148,9 @@ def test_cells_that_end_their_process_end_no_other(tmp_path):
     before = starts(tmp_path)
     assert before["what=fine,seed=0"] == 1
     assert before["what=kill,seed=0"] == 3
-    with pytest.warns(UserWarning, match="4 of 8 cells failed"):
+    with pytest.warns(UserWarning, match="2 of 4 cells failed"):
         run_scan(None, store, workers=2, retry_failed=True, progress=False)
-    assert set(starts(tmp_path) - before) == {
-        f"what={w},seed={s}" for w in ("leave", "kill") for s in (0, 1)
-    }
+    assert set(starts(tmp_path) - before) == {f"what={w},seed=0" for w in ("leave", "kill")}
 
 
 def test_stopping_early(tmp_path):
@@ -181,7 +179,7 @@ import sys
 from neurofb.scan import Scan, run_scan
 recipe, store, tally, workers = sys.argv[1:]
 scan = Scan(name="w", recipe=recipe, axes={"gain": [1], "seed": range(9)},
-            settings={"tally": tally, "slowness": 20.0})
+            settings={"tally": tally, "slowness": 8.0})
 if __name__ == "__main__":
     run_scan(scan, store, workers=int(workers), progress=False)
 """
@@ -203,7 +201,7 @@ def test_ctrl_c_stops_cleanly(tmp_path, workers):
     assert "KeyboardInterrupt" in errors.splitlines()[-1]
     assert gone(children)
     found = Counter(states(store).values())
-    assert found["done"] >= 1
+    assert 9 > found["done"] >= 1
     assert found["failed"] == 0
     assert found["pending"] == 9 - found["done"]
     assert "stopped: Ctrl-C" in (cells_folder(store) / "journal.txt").read_text(encoding="utf-8")
