@@ -1,0 +1,184 @@
+"""Curl descent, rates: spectra near a solution, and Lyapunov exponents along the path.
+
+Studies of docs/curl_descent.md::
+
+    neurofb run models/curl_exponents.py::spectrum --out out/curl_spectra
+    neurofb run models/curl_exponents.py::lyapunov --out out/curl_lyapunov
+
+whose figures `spectra` and `lyapunov` of analyses/curl_runs.py make.
+"""
+
+import warnings
+
+import numpy as np
+import xarray as xr
+
+from neurofb import labels
+from neurofb.dynamics import CurlTraining, Flips, StudentTeacher, curl_descent
+from neurofb.dynamics.curl_tangent import CurlMap
+from neurofb.measures.lyapunov import lyapunov_exponent
+from neurofb.theory import linearised_eigenvalues, spectral_density
+from neurofb.theory import spectrum as limiting_spectrum
+
+
+def spectrum(
+    ratios: tuple[float, ...] = (0.3, 0.3, 0.2, 1.0, 0.1, 0.1, 1.0, 0.3),
+    hidden: tuple[float, ...] = (0.3, 0.8, 1.0, 0.3, 0.0, 0.0, 0.0, 0.3),
+    readout: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.1, 0.4, 0.05, 0.1),
+    num_inputs: int = 300,
+    num_seeds: int = 3,
+) -> xr.Dataset:
+    """Draw weights, and compare the eigenvalues of the linearised dynamics with their theory.
+
+    Parameters
+    ----------
+    ratios, hidden, readout
+        c = M / N and the fractions of flips, one triple a condition.
+    num_inputs
+        M; the theory is that of large networks.
+    num_seeds
+        Draws.
+    """
+    _check_pairs(ratios=ratios, hidden=hidden, readout=readout)
+    names = [
+        ", ".join(
+            f"{what} {value:g}"
+            for what, value in (("c =", c), ("hidden", a), ("readout", b))
+            if value or what == "c ="
+        )
+        for c, a, b in zip(ratios, hidden, readout, strict=True)
+    ]
+    values, density, density_at, edge = [], [], [], []
+    for c, a, b in zip(ratios, hidden, readout, strict=True):
+        problem = _linear(num_inputs, max(round(num_inputs / c), 1))
+        first, second = Flips(hidden=a, readout=b).signs(*problem.sizes)
+        draws = (problem.teacher(seed) for seed in range(num_seeds))
+        values.append(
+            [linearised_eigenvalues(*weights, first.columns, second.columns) for weights in draws]
+        )
+        ends = limiting_spectrum(c, a, b)
+        low, high = float(ends.intervals.min()), float(ends.intervals.max())
+        at = np.linspace(low - 0.03 * (high - low), high + 0.03 * (high - low), 400)
+        density.append(spectral_density(at, c, a, b))
+        density_at.append(at)
+        edge.append(ends.largest)
+    one = labels.variable
+    return xr.Dataset(
+        {
+            "eigenvalues": one(
+                ("flip", "seed", "eigenvalue"),
+                np.sort(np.array(values))[..., ::-1],
+                "1",
+                "eigenvalue of the linearised dynamics, −X (positive: unstable)",
+            ),
+            "density": one(("flip", "vertex"), density, "1", "density of eigenvalues, theory"),
+            "density_at": one(("flip", "vertex"), density_at, "1", "eigenvalue"),
+            "edge": one("flip", edge, "1", "largest eigenvalue, theory"),
+        },
+        {
+            "flip": labels.coordinate("flip", names),
+            "seed": labels.coordinate("seed", np.arange(num_seeds)),
+            "eigenvalue": labels.coordinate("eigenvalue", np.arange(num_inputs)),
+        },
+        labels.provenance(title="Spectra of curl descent", references="arXiv:2510.02765"),
+    )
+
+
+def lyapunov(
+    num_inputs: int = 20,
+    num_hidden: tuple[int, ...] = (50, 50, 50, 20, 20),
+    hidden: tuple[float, ...] = (0.0, 0.8, 0.0, 0.0, 0.5),
+    readout: tuple[float, ...] = (0.0, 0.0, 1.0, 0.0, 0.0),
+    num_seeds: int = 5,
+    duration: float = 6000.0,
+    burn_in: float = 2000.0,
+    learning_rate: float = 0.1,
+    device: str = "cpu",
+) -> xr.Dataset:
+    """Measure the largest Lyapunov exponent of small linear networks, and again at half the rate.
+
+    Norms are kept, the covariance is ½ of the identity, starts are random.
+
+    Parameters
+    ----------
+    num_inputs
+        M.
+    num_hidden, hidden, readout
+        N and the fractions of flips, one triple a condition.
+    num_seeds
+        Draws of teacher and start.
+    duration, burn_in
+        In units of time, steps times rate; of the duration the first fifth is dropped.
+    learning_rate
+        Of full-batch descent; `_half` in the result is with half of it.
+    device
+        A torch device.
+    """
+    _check_pairs(num_hidden=num_hidden, hidden=hidden, readout=readout)
+    parts = []
+    for size, a, b in zip(num_hidden, hidden, readout, strict=True):
+        problem = _linear(num_inputs, size)
+        flips = Flips(hidden=a, readout=b)
+        part = xr.Dataset()
+        for ending, rate in (("", learning_rate), ("_half", learning_rate / 2)):
+            training = CurlTraining(
+                learning_rate=rate,
+                num_steps=round((burn_in + duration) / rate),
+                num_records=600,
+                stop_below=None,
+            )
+            step = CurlMap(problem, [flips], training, seeds=range(num_seeds), device=device)
+            found = lyapunov_exponent(
+                step,
+                step.start,
+                num_steps=round(duration / rate),
+                burn_in=round(burn_in / rate),
+                time_per_step=rate,
+                tangent_step=step.tangent,
+            ).rename(run="seed")
+            for name in ("exponent", "standard_error"):
+                part[f"{name}{ending}"] = found[name]
+            if not ending:
+                part["local_exponent"] = found["local_exponent"]
+                with warnings.catch_warnings():  # step_size_number is in the result
+                    warnings.filterwarnings("ignore", category=RuntimeWarning)
+                    runs = curl_descent(
+                        problem, [flips], training, seeds=range(num_seeds), device=device
+                    )
+                course = runs.isel(flip=0)
+                late = course["train_loss"].where(course["step"] > training.num_steps / 2)
+                text = "training loss in the second half, mean of its records"
+                part["mean_loss"] = labels.variable("seed", late.mean("step").values, "1", text)
+                for name in ("wandering", "eigenvalue_end", "step_size_number"):
+                    part[name] = course[name].variable
+        sizes = f"{num_inputs}-{size}-1, {flips.label(num_inputs, size, 1)}"
+        parts.append(part.assign_coords(condition=sizes))
+    found = xr.concat(parts, "condition").transpose("condition", "seed", ...)
+    found = found.assign_coords(
+        condition=labels.coordinate("condition", found["condition"].values),
+        seed=labels.coordinate("seed", np.arange(num_seeds)),
+    )
+    found.attrs = labels.provenance(
+        title="Largest Lyapunov exponents of curl descent", references="arXiv:2510.02765"
+    )
+    return found
+
+
+def _check_pairs(**arguments: tuple[float, ...]) -> None:
+    """Refuse lists of different length."""
+    sizes = {name: len(values) for name, values in arguments.items()}
+    if len(set(sizes.values())) != 1 or 0 in sizes.values():
+        text = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise ValueError(f"{text} entries; one each a condition is needed, at least one")
+
+
+def _linear(num_inputs: int, num_hidden: int) -> StudentTeacher:
+    """Return the linear task with the population's covariance and the norms of the theory."""
+    return StudentTeacher(
+        num_inputs=num_inputs,
+        num_hidden=num_hidden,
+        distribution="normal",
+        unit_norms=True,
+        num_train=None,
+        num_test=None,
+    )
