@@ -1,7 +1,9 @@
 """Simulators of learning that are no training run of a torch network: batched over conditions."""
 
 from neurofb.dynamics.curl_descent import curl_descent
+from neurofb.dynamics.curl_tangent import CurlMap
 from neurofb.dynamics.curl_training import CurlTraining
+from neurofb.dynamics.dale import Dale, dale_descent
 from neurofb.dynamics.flips import Flips
 from neurofb.dynamics.linear_network import simulate_linear
 from neurofb.dynamics.linear_rules import RULES, LinearRule
@@ -12,7 +14,9 @@ from neurofb.dynamics.student_teacher import StudentTeacher
 
 __all__ = [
     "RULES",
+    "CurlMap",
     "CurlTraining",
+    "Dale",
     "Flips",
     "LinearCondition",
     "LinearRule",
@@ -22,6 +26,7 @@ __all__ = [
     "StudentTeacher",
     "authors_protocol",
     "curl_descent",
+    "dale_descent",
     "initial_weights",
     "random_task",
     "simulate_linear",

@@ -70,13 +70,13 @@ class CurlBatch:
         self.values = [by_seed([w[layer] for w in students]) for layer in (0, 1)]
         self.rows = [by_condition([s[layer].rows[:, None] for s in signs]) for layer in (0, 1)]
         self.columns = [by_condition([s[layer].columns[None] for s in signs]) for layer in (0, 1)]
-        self.all_factors = [
-            rows * columns for rows, columns in zip(self.rows, self.columns, strict=True)
-        ]
         self.polarity = None
+        #: Factors of the update of W1 and W2 of all runs, also of those that left.
+        self.all_factors = [r * c for r, c in zip(self.rows, self.columns, strict=True)]
         if polarity is not None:
             self.polarity = [by_condition([p[k][None] for p in polarity]) for k in (0, 1)]
             self.values = [v.abs() for v in self.values]
+            self.all_factors = [f * p for f, p in zip(self.all_factors, self.polarity, strict=True)]
         self.clip = None if clip is None else by_condition([np.array([[c]]) for c in clip]).bool()
         self.feedback = None
         if training.feedback == "direct":

@@ -54,16 +54,24 @@ class LinearErrors:
         self, hidden: Hidden, readout: Readout, feedback: Float[Tensor, "run hidden output"] | None
     ) -> Gradients:
         """Return the gradients of the exact rule, or with feedback in the place of W2ᵀ."""
-        correlation = _times(readout @ hidden - self.teacher, self.train_covariance)
+        correlation = self.correlate(readout @ hidden - self.teacher)
         back = readout.mT if feedback is None else feedback
         return Gradients(back, correlation, correlation @ hidden.mT)
 
     def losses(self, hidden: Hidden, readout: Readout) -> tuple[PerRun, PerRun]:
         """Return training and test loss."""
         error = readout @ hidden - self.teacher
-        train = 0.5 * (_times(error, self.train_covariance) * error).sum(-1).mean(-1)
-        test = 0.5 * (_times(error, self.test_covariance) * error).sum(-1).mean(-1)
+        train, test = (
+            0.5 * (_times(error, covariance) * error).sum(-1).mean(-1)
+            for covariance in (self.train_covariance, self.test_covariance)
+        )
         return train, test
+
+    def correlate(
+        self, error: Float[Tensor, "run output input"]
+    ) -> Float[Tensor, "run output input"]:
+        """Return error times training covariance: the correlation of errors and inputs."""
+        return _times(error, self.train_covariance)
 
     def keep(self, runs: Int[Tensor, " kept"] | slice) -> "LinearErrors":
         """Return the same for these runs only."""

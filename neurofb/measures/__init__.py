@@ -20,6 +20,7 @@ from neurofb.measures.fits import fit_dog, fit_gabor
 from neurofb.measures.grating_tuning import grating_tuning
 from neurofb.measures.growth import growth_rate
 from neurofb.measures.jacobian import jacobian
+from neurofb.measures.lyapunov import lyapunov_exponent
 from neurofb.measures.mode_overlap import linear_mode_overlap, mode_overlap
 from neurofb.measures.nulls import spectrum_matched_noise
 from neurofb.measures.population import counted_units, population_medians
@@ -56,6 +57,7 @@ __all__ = [
     "largest_real_eigenvalue",
     "linear_mode_overlap",
     "loss_rise",
+    "lyapunov_exponent",
     "median_time",
     "mode_overlap",
     "population_medians",
