@@ -111,8 +111,8 @@ def analyse_endpoints(result: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure
     claims = statements(said)
     rows = {
         str(name): {
-            "max |Λ - R_ii|": _seeds(found["distance"].sel(condition=name), 4),
-            "sum of shares": _seeds(found["total_overlap"].sel(condition=name), 3),
+            "max |Λ - R_ii|": _seeds(found["distance"].sel(condition=name), "1e"),
+            "sum of shares": _seeds(found["total_overlap"].sel(condition=name), "3f"),
         }
         for name in found["condition"].values
     }
@@ -160,11 +160,11 @@ def ends(dataset: xr.Dataset) -> xr.Dataset:
 def table(found: xr.Dataset) -> str:
     """Return the ends as text, a row a condition, every seed."""
     columns = {
-        "loss": ("final_loss", 2),
-        "mean share": ("mean_overlap", 2),
-        "of the first r": ("leading_overlap", 2),
-        "of the others": ("other_overlap", 2),
-        "max |sim - theory|": ("distance", 3),
+        "loss": ("final_loss", "2f"),
+        "mean share": ("mean_overlap", "2f"),
+        "of the first r": ("leading_overlap", "2f"),
+        "of the others": ("other_overlap", "2f"),
+        "max |sim - theory|": ("distance", "3f"),
     }
     rows = {
         str(name): {
@@ -195,5 +195,5 @@ def _of_rule(found: xr.Dataset, rule: str) -> xr.Dataset:
     return found.isel(condition=int(np.flatnonzero(found["rule"].values == rule)[0]))
 
 
-def _seeds(values: xr.DataArray, digits: int) -> str:
-    return " ".join(f"{value:.{digits}f}" for value in values.values)
+def _seeds(values: xr.DataArray, digits: str) -> str:
+    return " ".join(f"{value:.{digits}}" for value in values.values)

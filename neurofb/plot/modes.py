@@ -65,7 +65,7 @@ def learned_modes(
     if seed not in dataset["seed"].values:
         raise ValueError(f"seed={seed} is none of {dataset['seed'].values.tolist()}")
     with context():
-        size = (0.7 + 1.75 * len(chosen), 4.1)
+        size = (max(0.7 + 1.75 * len(chosen), 3.4), 4.1)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(2, len(chosen), sharex="row", sharey="row", squeeze=False)
         for column, name in zip(grid.T, chosen, strict=True):
@@ -81,6 +81,9 @@ def learned_modes(
         grid[0, 0].set_ylabel(f"{axis_label(dataset['overlap'], width=24)}, seed {seed}")
         grid[1, 0].set_ylabel("the same at the end,\nall seeds")
         grid[0, 0].set_xscale("log")
+        for row in grid[:, 0]:
+            low, high = row.get_ylim()
+            row.set_ylim(min(low, -0.05), max(high, 1.05))
         handles = [
             Line2D([], [], color=_shades(2)[0], label="first mode …"),
             Line2D([], [], color=_shades(2)[1], label="… r-th mode"),
@@ -89,7 +92,7 @@ def learned_modes(
         ]
         if "overlap_theory" in dataset:
             handles.append(Line2D([], [], label="theory", **THEORY))
-        figure.legend(handles=handles, loc="outside lower center", ncols=4 + 3 * (len(chosen) > 3))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3 + len(chosen))
     return figure
 
 
@@ -163,7 +166,7 @@ def _draw_curves(axes: Axes, one: xr.Dataset) -> None:
     leading = min(rank, overlap.shape[1])
     colours = _shades(leading)
     others = overlap[:, leading:]
-    axes.plot(steps[shown], others, color=UNTRAINED_COLOUR, linewidth=1.0, alpha=0.7)
+    axes.plot(steps[shown], others, color=UNTRAINED_COLOUR, linewidth=1.4, alpha=0.6)
     for mode in range(leading):
         line = axes.plot(steps[shown], overlap[:, mode], color=colours[mode], linewidth=1.6)[0]
         line.set_gid(f"mode {mode + 1}")
