@@ -12,6 +12,10 @@ EXPECTED = {
         3,
         ("4, 2, 1, 1           numerical 4.00, entropy 3.36", "FA, Muon, none"),
     ),
+    "linear_modes.ipynb": (
+        3,
+        ("largest difference to the formula 0.00", "differ by at most 0.01", "FA r=2     2.0"),
+    ),
     "receptive_fields.ipynb": (3, ("low_rank r=2", "<xarray.Dataset>")),
     "scan.ipynb": (3, ("26 done, 0 failed", "seed 0 were left alone: True", "rounder than exact")),
     "feedback_rules.ipynb": (2, ("low_rank r=10", "dLDFA r=10   test accuracy")),
