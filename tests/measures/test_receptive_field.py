@@ -1,5 +1,9 @@
+"""Receptive fields are those of one backward pass per unit, on any network."""
+
 import copy
+import runpy
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,57 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from neurofb.feedback import LowRank, Random, attach
 from neurofb.measures import gaussian_probes, receptive_field
 
-IMAGE = 24
-
-
-class Retina(nn.Module):
-    """Small retina and ventral stream with functional activations and a noisy input."""
-
-    def __init__(self, channels=1, size=5):
-        super().__init__()
-        pad = size // 2
-        self.noise = nn.Dropout(0.5)
-        self.retina_1 = nn.Conv2d(channels, 6, size, padding=pad)
-        self.norm = nn.BatchNorm2d(6)
-        self.retina_2 = nn.Conv2d(6, 4, size, padding=pad)
-        self.vvs_1 = nn.Conv2d(4, 5, size, padding=pad)
-        self.hidden = nn.Linear(5 * (IMAGE // 2) ** 2, 7)
-        self.readout = nn.Linear(7, 3)
-
-    def forward(self, images):
-        h = torch.relu(self.norm(self.retina_1(self.noise(images))))
-        h = torch.relu(self.retina_2(h))
-        h = nn.functional.max_pool2d(torch.relu_(self.vvs_1(h)), 2)
-        return self.readout(torch.relu(self.hidden(h.flatten(1))))
-
-
-def naive(network, layer, images, unit, rectified=False):
-    """One backward through the whole network for one unit, on full images."""
-    seen = []
-    handle = network.get_submodule(layer).register_forward_hook(
-        lambda _, args, output: seen.append(output * 1)
-    )
-    images = images.clone().requires_grad_(True)
-    training = network.training
-    network.eval()(images)
-    network.train(training)
-    handle.remove()
-    out = seen[0][:, unit]
-    if out.ndim == 3:
-        out = out[:, out.shape[1] // 2, out.shape[2] // 2]
-    out = out.relu() if rectified else out
-    return torch.autograd.grad(out.sum(), images)[0] / len(images)
-
-
-def centre(maps, size, image=IMAGE):
-    first = image // 2 - size // 2
-    return maps[..., first : first + size, first : first + size]
-
-
-def close(one, two, tolerance=1e-5):
-    one, two = np.asarray(one), np.asarray(two)
-    assert one.shape == two.shape
-    assert np.abs(one - two).max() <= tolerance * np.abs(two).max()
+RETINA = runpy.run_path(str(Path(__file__).with_name("retina.py")))
+IMAGE = RETINA["IMAGE"]
+Retina = RETINA["Retina"]
+naive = RETINA["naive"]
+centre = RETINA["centre"]
+close = RETINA["close"]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 7])
@@ -214,37 +173,6 @@ def test_a_network_of_fixed_size_is_mapped_on_full_images():
     close(rf.receptive_field[0], full[:, 3:12, 3:12])
 
 
-def test_data_and_data_mean():
-    network, data = Retina(), torch.rand(9, 1, IMAGE, IMAGE)
-    rf = receptive_field(network, "retina_2", method="data", data=data, batch_size=4)
-    at_mean = receptive_field(network, "retina_2", method="data_mean", data=data)
-    for unit in range(4):
-        full = naive(network, "retina_2", data, unit).sum(0)
-        close(rf.receptive_field[unit], centre(full, 9))
-        full = naive(network, "retina_2", data.mean(0, keepdim=True), unit)[0]
-        close(at_mean.receptive_field[unit], centre(full, 9))
-
-
-@pytest.mark.parametrize(("layer", "seed"), [("retina_2", 2), ("vvs_1", 0)])
-def test_lindsey2019_is_the_literal_recipe(layer, seed):
-    torch.manual_seed(seed)
-    network = Retina()
-    rf = receptive_field(network, layer, method="lindsey2019")
-    blank = torch.zeros(1, 1, IMAGE, IMAGE)
-    dead = 0
-    for unit in rf.unit.values:
-        grad = naive(network, layer, blank, unit, rectified=True)[0]
-        expected = grad / (grad.square().mean().sqrt() + 1e-5)
-        np.testing.assert_allclose(
-            rf.receptive_field.sel(unit=unit),
-            centre(expected, rf.sizes["y"]),
-            atol=1e-4 * max(float(expected.abs().max()), 1e-12),
-        )
-        dead += not expected.any()
-    assert rf.attrs["num_dead"] == dead == int((rf.status == "dead").sum())
-    assert 0 < dead < rf.sizes["unit"]
-
-
 def test_dead_units_are_kept():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3))
     network[2].weight.data[1] = 0
@@ -341,40 +269,6 @@ def test_memory_is_flat_over_probes(method):
     assert peaks[1] <= 1.05 * peaks[0]
 
 
-def test_stein_ties_the_spike_triggered_average_to_the_mean_gradient():
-    """E[∂z/∂x] = Cov⁻¹ Cov(x, z) for Gaussian x, also behind a rectification."""
-    network = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 3))
-    settings = {"input_shape": (1, 9, 9), "probe_std": 1.0}
-    gradient = receptive_field(network, "2", num_probes=20000, batch_size=5000, **settings)
-    errors = []
-    for num_probes in (1000, 20000):
-        average = receptive_field(
-            network, "2", method="sta", num_probes=num_probes, batch_size=5000, seed=1, **settings
-        )
-        difference = average.receptive_field - gradient.receptive_field
-        errors.append(float(np.sqrt((difference**2).sum() / (gradient.receptive_field**2).sum())))
-    assert errors[1] < 0.03
-    assert errors[1] < 0.5 * errors[0]
-
-
-def test_whitening_undoes_the_correlations_of_the_stimuli():
-    network = nn.Sequential(nn.Conv2d(1, 2, 5, padding=2))
-    noise = torch.randn(600, 1, 12, 12)
-    data = noise + noise.roll(1, 2) + 2 + 0.3 * torch.randn(600, 1, 12, 12)
-    settings = {"input_shape": (1, 12, 12), "method": "sta", "data": data}
-    exact = network[0].weight.detach()
-    close(receptive_field(network, "0", **settings).receptive_field, exact, 1e-4)
-    shrunk = receptive_field(network, "0", ridge=1.0, **settings).receptive_field
-    assert float((shrunk**2).sum()) < 0.8 * float((exact**2).sum())
-
-
-def test_few_probes_use_the_known_variance():
-    network = nn.Sequential(nn.Conv2d(1, 1, 9, padding=4))
-    rf = receptive_field(network, "0", input_shape=(1, 12, 12), method="sta", num_probes=60)
-    cosine = np.corrcoef(rf.receptive_field.values.ravel(), network[0].weight.detach().ravel())
-    assert cosine[0, 1] > 0.3
-
-
 def test_a_network_without_parameters():
     rf = receptive_field(
         nn.Sequential(nn.AvgPool2d(2), nn.ReLU()), "0", input_shape=(1, 8, 8), num_probes=2
@@ -444,10 +338,3 @@ def test_fields_that_are_not_finite_are_refused():
     network.retina_1.weight.data[0] = float("nan")
     with pytest.raises(ValueError, match="layer='retina_2' has receptive fields that are not fini"):
         receptive_field(network, "retina_2")
-
-
-def test_an_unknown_method_is_refused():
-    from neurofb.measures.receptive_field import _check
-
-    with pytest.raises(ValueError, match="method='magic' must be one of probe, data"):
-        _check((1, 9, 9), "magic", 1, 0.3, None, 0.0, 1)
