@@ -5,7 +5,8 @@
 
 Parity: the same network, batch and rate on the CPU and on the device, float32 with TF32 off; the
 loss over 50 steps and the first gradient of every weight and feedback matrix. Step time: BP, FA,
-LDFA, DFA and dLDFA in turns after a warm-up, float32 (TF32 off) and bf16 autocast.
+LDFA, DFA and dLDFA in turns after a warm-up, float32 (TF32 off) and bf16 autocast. Then the same
+for the simulators of learning dynamics (gpu_dynamics.py), in float64.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gpu_dynamics
 import torch
 from cases import Case, Trainee, make_trainee, mlp, retina, vgg, vit
 from machine import ROOT, describe_machine, print_table, summarise, write_result
@@ -106,6 +108,8 @@ def report(result: dict[str, Any]) -> None:
             cells = [f"{row['seconds'] * 1e3:.3f}", f"{row['ratio']:.3f}", f"{low:.3f}-{high:.3f}"]
             rows.append([timing["network"], timing["dtype"], name, *cells])
     print_table(rows)
+    print()
+    print_table(gpu_dynamics.rows(result["dynamics"]))
 
 
 def main() -> None:
@@ -139,6 +143,11 @@ def main() -> None:
             result["parity"].append(parity(case, variant, device, steps))
         for dtype in DTYPES:
             result["timings"].append(step_times(case, dtype, device, repeats))
+    rounds = min(repeats, 5)
+    result["dynamics"] = [
+        gpu_dynamics.measure(simulation, device, rounds)
+        for simulation in gpu_dynamics.simulations(options.tiny)
+    ]
     out = options.out or ROOT / f"benchmarks/results/gpu_{device}.json"
     write_result(out, result)
     report(result)

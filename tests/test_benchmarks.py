@@ -121,6 +121,14 @@ def test_gpu_on_the_cpu(tmp_path):
         ]
         learns = row["variant"] not in ("BP", "exact", "FA", "LDFA fixed", "DFA")
         assert bool(matrices) == learns
+    assert [row["simulation"] for row in result["dynamics"]] == [
+        "linear networks",
+        "curl descent, linear",
+        "curl descent, tanh",
+    ]
+    for row in result["dynamics"]:
+        assert row["seconds_per_step"].keys() == {"cpu", "cpu, float32"}
+        assert 0 < max(row["largest_difference"].values()) < 1e-3
 
 
 LAYERS = """
