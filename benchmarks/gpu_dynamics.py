@@ -1,8 +1,8 @@
 """The simulators of learning dynamics on a device: equal to the CPU's numbers, and how fast.
 
 Part of benchmarks/gpu.py. Parity: all losses (and overlaps) that a simulation records, in float64
-on the CPU and on a CUDA device; elsewhere, on the CPU too, float32 against the CPU's float64. Time: whole simulations in
-turns, the last step's numbers fetched, divided by the number of steps.
+on the CPU and on a CUDA device; elsewhere, on the CPU too, float32 against the CPU's float64. Time:
+whole simulations in turns, their numbers fetched, divided by the number of steps.
 """
 
 import random

@@ -112,7 +112,8 @@ def _add_scan(scan: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUES",
-        help="an axis: 1,2,4 or 0:5 (0 to 4), as often as needed; a|b=1|2,3|4: together",
+        help="an axis: 1,2,4 or 0:5 (0 to 4), as often as needed; a|b=1|2,3|4: together; "
+        """'["a, b", "c"]': values with commas""",
     )
     grid.add_argument(
         "--set",
