@@ -17,6 +17,7 @@ from neurofb.measures.factor_cost import factor_cost
 from neurofb.measures.factor_state import factor_state
 from neurofb.measures.field_eigenvalues import largest_real_eigenvalue
 from neurofb.measures.fits import fit_dog, fit_gabor
+from neurofb.measures.flip_stability import flip_stability
 from neurofb.measures.grating_tuning import grating_tuning
 from neurofb.measures.growth import growth_rate
 from neurofb.measures.jacobian import jacobian
@@ -27,6 +28,7 @@ from neurofb.measures.population import counted_units, population_medians
 from neurofb.measures.receptive_field import gaussian_probes, receptive_field
 from neurofb.measures.rule_curl import rule_curl
 from neurofb.measures.shape import shape_measures
+from neurofb.measures.signed_ntk import signed_ntk
 from neurofb.measures.survival import median_time, survival_curve
 from neurofb.measures.symmetry import rotation_correlation, rotational_symmetry
 from neurofb.measures.update_field import update_field
@@ -50,6 +52,7 @@ __all__ = [
     "failing_boundary",
     "fit_dog",
     "fit_gabor",
+    "flip_stability",
     "gaussian_probes",
     "grating_tuning",
     "growth_rate",
@@ -68,6 +71,7 @@ __all__ = [
     "rotational_symmetry",
     "rule_curl",
     "shape_measures",
+    "signed_ntk",
     "spectrum_matched_noise",
     "survival_curve",
     "update_field",

@@ -5,7 +5,12 @@ from neurofb.training.config import TrainingConfig
 from neurofb.training.device import resolve_device
 from neurofb.training.evaluate import Evaluation, evaluate
 from neurofb.training.flip_spec import FlipSpec
-from neurofb.training.flips import GradientFlips, flip_gradients, flip_masks
+from neurofb.training.flips import (
+    GradientFlips,
+    flip_gradients,
+    flip_masks,
+    flipped_neurons,
+)
 from neurofb.training.loop import TrainingResult, train
 from neurofb.training.matrix_groups import split_params
 from neurofb.training.muon import Muon
@@ -42,6 +47,7 @@ __all__ = [
     "evaluate",
     "flip_gradients",
     "flip_masks",
+    "flipped_neurons",
     "newton_schulz",
     "polar_factor",
     "resolve_arithmetic",

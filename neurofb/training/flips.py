@@ -1,5 +1,6 @@
 """Flips in any network: gradients of flipped synapses are multiplied before the optimiser steps."""
 
+import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,6 +91,36 @@ def flip_masks(network: nn.Module, flips: Sequence[FlipSpec]) -> dict[str, Tenso
     return masks
 
 
+def flipped_neurons(network: nn.Module, flips: Sequence[FlipSpec]) -> list[FlipSpec]:
+    """Return each flipped neuron as a flip of its own, with its layer and index.
+
+    Parameters
+    ----------
+    network, flips
+        As in `flip_gradients`.
+
+    Raises
+    ------
+    ValueError
+        As `flip_masks`.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
+    >>> neurons = flipped_neurons(network, [FlipSpec(layer="*", fraction=0.5)])
+    >>> [(neuron.layer, neuron.indices) for neuron in neurons]
+    [('0', (0,)), ('0', (1,)), ('1', (0,)), ('1', (1,))]
+    """
+    return [
+        dataclasses.replace(
+            spec, layer=name, fraction=None, count=None, seed=None, indices=(int(index),)
+        )
+        for spec in flips
+        for name, layer in _matching(network, spec.layer)
+        for index in torch.nonzero(spec.diagonal(_num_neurons(layer, spec.side)) != 1)
+    ]
+
+
 class GradientFlips:
     """The flips of a network's gradients: `apply` does them once, `on` before each step.
 
@@ -156,11 +187,17 @@ def _masks(layer: Any, spec: FlipSpec) -> list[tuple[nn.Parameter, Tensor]]:
     """Return the parameters of a layer that a flip acts on, and D in their shape."""
     weight, groups = layer.weight, getattr(layer, "groups", 1)
     kernel = (1,) * (weight.dim() - 2)
+    diagonal = spec.diagonal(_num_neurons(layer, spec.side))
     if spec.side == "postsynaptic":
-        diagonal = spec.diagonal(weight.shape[0])
         bias = [] if layer.bias is None else [(layer.bias, diagonal)]
         return [(weight, diagonal.reshape(-1, 1, *kernel)), *bias]
-    diagonal = spec.diagonal(weight.shape[1] * groups).reshape(groups, -1)
     # the outputs of a group see its own inputs only
-    rows = diagonal.repeat_interleave(weight.shape[0] // groups, 0) if groups > 1 else diagonal
+    rows = diagonal.reshape(groups, -1)
+    rows = rows.repeat_interleave(weight.shape[0] // groups, 0) if groups > 1 else rows
     return [(weight, rows.reshape(*rows.shape, *kernel))]
+
+
+def _num_neurons(layer: Any, side: str) -> int:
+    """Return how many inputs or outputs (channels) a layer has."""
+    num_outputs, num_inputs = layer.weight.shape[:2]
+    return num_outputs if side == "postsynaptic" else num_inputs * getattr(layer, "groups", 1)
