@@ -95,7 +95,7 @@ def initial_weights(
     return starts
 
 
-def _draw(seed: int, sizes: tuple[int, ...], scale: float) -> list[np.ndarray]:
+def _draw(seed: int, sizes: tuple[int, ...], scale: float | int) -> list[np.ndarray]:
     """Draw all weights, and for each but the first a normal matrix and a rotation."""
     generator = np.random.default_rng((seed, 1))
     layers = list(zip(sizes[1:], sizes[:-1], strict=True))
@@ -107,7 +107,7 @@ def _draw(seed: int, sizes: tuple[int, ...], scale: float) -> list[np.ndarray]:
 
 
 def _feedback(
-    condition: LinearCondition, weight: Tensor, normal: Tensor, rotation: Tensor, scale: float
+    condition: LinearCondition, weight: Tensor, normal: Tensor, rotation: Tensor, scale: float | int
 ) -> tuple[Tensor, Tensor]:
     """Return Q and P of a layer for one condition."""
     n_out, n_in = weight.shape[1:]

@@ -49,8 +49,8 @@ class LinearTask:
     (2.0, 4.0)
     """
 
-    teacher: Float[Tensor, "seed m n"]
-    input_covariance: Float[Tensor, "seed n n"]
+    teacher: Float[Tensor, "*shape"]
+    input_covariance: Float[Tensor, "*square"]
     seeds: tuple[int, ...]
     residual: Float[Tensor, "seed m m"] | None = None
 
@@ -158,6 +158,8 @@ def random_task(
     for name, value in sizes.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
+    if len(seeds) == 0:
+        raise ValueError("seeds=() must name at least one seed")
     if not 1 <= num_modes <= min(num_inputs, num_outputs):
         raise ValueError(
             f"num_modes={num_modes} must be 1 to {min(num_inputs, num_outputs)}, the smaller of "
@@ -178,7 +180,7 @@ def random_task(
 
 
 def task_from_data(
-    inputs: Float[Tensor, "sample n"], targets: Float[Tensor, "sample m"], *, seed: int = 0
+    inputs: Float[Tensor, "_ n"], targets: Float[Tensor, "_ m"], *, seed: int = 0
 ) -> LinearTask:
     """Return the task that learning from these samples is, full batch.
 

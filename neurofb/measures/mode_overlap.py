@@ -13,9 +13,9 @@ from neurofb.dynamics import LinearTask
 
 def mode_overlap(
     product: Float[Tensor, "*batch m n"],
-    output_modes: Float[Tensor, "*modes m d"],
+    output_modes: Float[Tensor, "*modes _ d"],
     singular_values: Float[Tensor, "*modes d"],
-    input_modes: Float[Tensor, "*modes n d"],
+    input_modes: Float[Tensor, "*modes _ d"],
 ) -> Float[Tensor, "*answer d"]:
     """Return Λ_i = u_iᵀ W v_i / s_i: 1 for a mode that is learned, 0 for one that is not.
 

@@ -75,7 +75,6 @@ def integrate_modes(
     weight_decay: float | int = 1e-5,
     num_steps: int = 5000,
     record_every: int = 10,
-    normalise: bool = False,
 ) -> ModeCurves:
     """Integrate the learning of two-layer linear networks with Σ_xx = I: the theory's curves.
 
@@ -88,8 +87,8 @@ def integrate_modes(
     - "LDFA normative": Q' = (W2ᵀ − Q P) Pᵀ, P' = Qᵀ (W2ᵀ − Q P);
     - "LDFA factored KP": Q' = W1 Eᵀ Pᵀ, P' = Qᵀ W1 Eᵀ.
 
-    The equations are those of Hanut & Kadmon (2025, arXiv:2502.20580) as their code has them,
-    rotated into the modes (our derivation). Nothing is clipped.
+    After Hanut & Kadmon (2025, arXiv:2502.20580), rotated into the modes (our derivation); nothing
+    is clipped and no moment normalised, which the frame would change.
 
     Parameters
     ----------
@@ -99,8 +98,8 @@ def integrate_modes(
         s (..., d), the strengths of the modes; the others are zero.
     rule
         One of the names above.
-    learning_rate, feedback_rate, feedback_decay, weight_decay, num_steps, record_every, normalise
-        As for `neurofb.dynamics.LinearTraining` and `LinearCondition`.
+    learning_rate, feedback_rate, feedback_decay, weight_decay, num_steps, record_every
+        As for `neurofb.dynamics.LinearTraining`.
 
     Returns
     -------
@@ -145,7 +144,7 @@ def integrate_modes(
         for step in range(1, num_steps + 1):
             error = strengths - state["W2"] @ state["W1"]
             change = error @ _t(state["W1"])
-            seen = Seen(state, change, error, strengths, normalise)
+            seen = Seen(state, change, error, strengths)
             changes = {"W2": change, "W1": equations.back(state, error), **equations.learn(seen)}
             for name, direction in changes.items():
                 keep = 1 - rates[name] * decays.get(name, 0.0)
@@ -167,7 +166,6 @@ class Seen(NamedTuple):
     change: np.ndarray
     error: np.ndarray
     strengths: np.ndarray
-    normalise: bool
 
 
 class _Equations(NamedTuple):
@@ -190,8 +188,6 @@ def _fixed_p(seen: Seen) -> Matrices:
 
 def _oja(seen: Seen, moment: np.ndarray) -> Matrices:
     p = seen.state["P"]
-    if seen.normalise:
-        moment = moment / np.diagonal(moment, axis1=-2, axis2=-1).max(-1)[..., None, None]
     driven = p @ moment
     return _fixed_p(seen) | {"P": driven - driven @ _t(p) @ p}
 
