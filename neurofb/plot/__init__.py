@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from neurofb.plot.alignment import alignment_curves
     from neurofb.plot.composite import figure5
     from neurofb.plot.curl import curl_spectra, phase_diagram
+    from neurofb.plot.curl_rules import curl_over_epochs, curl_rows
     from neurofb.plot.curl_runs import escape_times, flip_loss_curves, lyapunov_exponents
     from neurofb.plot.distributions import measure_distributions
     from neurofb.plot.error_rank import rank_over_depth, rank_over_epochs
@@ -34,6 +35,8 @@ __all__ = [
     "accuracy_against_rank",
     "alignment_curves",
     "compute_against_accuracy",
+    "curl_over_epochs",
+    "curl_rows",
     "curl_spectra",
     "escape_times",
     "example_rank_study",
@@ -66,6 +69,8 @@ _HOME = {
     "accuracy_against_rank": "rules",
     "alignment_curves": "alignment",
     "compute_against_accuracy": "rules",
+    "curl_over_epochs": "curl_rules",
+    "curl_rows": "curl_rules",
     "curl_spectra": "curl",
     "escape_times": "curl_runs",
     "example_rank_study": "example_rank",
