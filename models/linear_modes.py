@@ -36,7 +36,7 @@ def authors(
     rules: tuple[str, ...] = FIGURE_RULES,
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     num_steps: int = 5000,
-    record_every: int = 20,
+    record_every: int = 10,
     num_inputs: int = 128,
     num_outputs: int = 64,
     num_hidden: int = 64,

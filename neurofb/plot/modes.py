@@ -92,7 +92,8 @@ def learned_modes(
         ]
         if "overlap_theory" in dataset:
             handles.append(Line2D([], [], label="theory", **THEORY))
-        figure.legend(handles=handles, loc="outside lower center", ncols=3 + len(chosen))
+        ncols = max(3, min(len(handles), 2 * len(chosen) - 1))
+        figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
     return figure
 
 
