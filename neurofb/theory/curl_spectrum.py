@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.polynomial import Polynomial
 
+from neurofb.theory.arguments import positive, within_one
+
 #: roots whose imaginary part is a smaller share than this of their size are real
 _REAL = 1e-7
 
@@ -176,14 +178,8 @@ def _problem(
     strength: float | int,
 ) -> _Problem:
     """Check the arguments and multiply the equation out."""
-    fractions = {"hidden_flips": hidden_flips, "readout_flips": readout_flips, "strength": strength}
-    for name, value in fractions.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value} must be between 0 and 1")
-    positive = {"ratio": ratio, "hidden_variance": hidden_variance, "readout_norm": readout_norm}
-    for name, value in positive.items():
-        if not 0 < value < np.inf:
-            raise ValueError(f"{name}={value} must be positive and finite")
+    within_one(hidden_flips=hidden_flips, readout_flips=readout_flips, strength=strength)
+    positive(ratio=ratio, hidden_variance=hidden_variance, readout_norm=readout_norm)
     r, flipped = hidden_variance / readout_norm, 1.0 - 2.0 * strength
     d1, p1 = _entries(hidden_flips, flipped)
     d2, p2 = _entries(readout_flips, flipped)

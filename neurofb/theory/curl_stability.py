@@ -13,16 +13,12 @@ have the wrong sign. "Readout" flips are those of D2: a fraction of the N *hidde
 synapses onto the output have it.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-#: A number, or an array of numbers; arrays are broadcast against each other.
-Numbers = float | int | Float[np.ndarray, "..."]
-
-_NUM_BISECTIONS = 100
+from neurofb.theory.arguments import Numbers, bisect, positive, within_one
 
 
 def critical_hidden_fraction(
@@ -56,9 +52,9 @@ def critical_hidden_fraction(
     >>> critical_hidden_fraction(np.array([0.25, 0.3, 0.5, 0.7])).round(4)
     array([1.    , 0.5585, 0.0467, 0.    ])
     """
-    c, r = _positive(ratio=ratio, weight_ratio=weight_ratio)
+    c, r = positive(ratio=ratio, weight_ratio=weight_ratio)
     highest = np.maximum(r / c, 1.0)  # beyond it the slope is negative
-    b = _bisect(lambda b: 1 / c + 1 / (c * b**2) - 2 * b / r - 1 > 0, np.ones_like(c), highest)
+    b = bisect(lambda b: 1 / c + 1 / (c * b**2) - 2 * b / r - 1 > 0, np.ones_like(c), highest)
     value = ((b**2 - 1) * (1 / (c * b) - 1 / r) - (b - 1)) / 2
     return np.asarray(np.clip(value, 0.0, 1.0) + 0.0)  # no negative zero
 
@@ -92,9 +88,9 @@ def critical_readout_fraction(
     >>> critical_readout_fraction(np.array([0.1, 1.0, 10.0])).round(4)
     array([0.2446, 0.0551, 0.0062])
     """
-    c, r = _positive(ratio=ratio, weight_ratio=weight_ratio)
+    c, r = positive(ratio=ratio, weight_ratio=weight_ratio)
     zero, one = np.zeros_like(c), np.ones_like(c)
-    q = _bisect(lambda q: c * (1 / q**2 + 1 - 2 * q / r) > 1, zero, one)
+    q = bisect(lambda q: c * (1 / q**2 + 1 - 2 * q / r) > 1, zero, one)
     value = (1 - q) * (1 - c * (1 + q) * (1 / q - 1 / r)) / 2
     return np.asarray(np.clip(value, 0.0, 1.0) + 0.0)
 
@@ -177,7 +173,7 @@ def largest_eigenvalue(
     reached = (1 - ar + ar * (d2 != 0)) / c
     stays = (limit == 0) & (share >= reached)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        u = _bisect(is_rising, np.full_like(c, -60.0), np.full_like(c, 100.0))
+        u = bisect(is_rising, np.full_like(c, -60.0), np.full_like(c, 100.0))
         return np.asarray(s * np.where(stays, top, edge(u)))
 
 
@@ -224,7 +220,7 @@ def largest_eigenvalue_many_outputs(
     >>> round(largest_eigenvalue(0.2, 0.5).item(), 3)  # one output
     -1.0
     """
-    (kappa,) = _positive(output_ratio=output_ratio)
+    (kappa,) = positive(output_ratio=output_ratio)
     if np.any(kappa >= 1):
         raise ValueError(f"output_ratio={output_ratio} must be below 1: outputs per hidden neuron")
     ends = [
@@ -251,32 +247,6 @@ def _checked(
 ) -> tuple[np.ndarray, ...]:
     """Return all six as arrays of one shape."""
     fractions = {"hidden_flips": hidden_flips, "readout_flips": readout_flips, "strength": strength}
-    for name, value in fractions.items():
-        if not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
-            raise ValueError(f"{name}={value} must be between 0 and 1")
-    c, s1, s = _positive(ratio=ratio, hidden_variance=hidden_variance, readout_norm=readout_norm)
-    ah, ar, rho = (np.asarray(value, dtype=float) for value in fractions.values())
+    ah, ar, rho = within_one(**fractions)
+    c, s1, s = positive(ratio=ratio, hidden_variance=hidden_variance, readout_norm=readout_norm)
     return tuple(np.array(each) for each in np.broadcast_arrays(c, ah, ar, s1, s, rho))
-
-
-def _positive(**arguments: Numbers) -> tuple[np.ndarray, ...]:
-    """Return positive arguments as arrays of one shape."""
-    for name, value in arguments.items():
-        array = np.asarray(value)
-        if not np.all((array > 0) & (array < np.inf)):
-            raise ValueError(f"{name}={value} must be positive and finite")
-    arrays = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in arguments.values()))
-    return tuple(np.array(each) for each in arrays)
-
-
-def _bisect(
-    is_below: Callable[[np.ndarray], Any],
-    low: Float[np.ndarray, "..."],
-    high: Float[np.ndarray, "..."],
-) -> Float[np.ndarray, "..."]:
-    """Return where a condition that holds below some point ceases to hold, between low and high."""
-    for _ in range(_NUM_BISECTIONS):
-        middle = np.asarray((low + high) / 2)
-        below = is_below(middle)
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.asarray((low + high) / 2)
