@@ -22,6 +22,7 @@ import xarray as xr
 
 from neurofb import labels
 from neurofb.dynamics import CurlTraining, Flips, StudentTeacher, curl_descent
+from neurofb.theory import eigenvalues_with_norms
 
 #: where a boundary is looked for; denser where the critical fractions are small
 FRACTIONS = (
@@ -35,7 +36,7 @@ READOUT_FRACTIONS = (
 #: what is kept of a run of a phase diagram
 KEPT = (
     *("final_loss", "start_loss", "loss_rise", "eigenvalue_start", "eigenvalue_end"),
-    *("diverged_at", "step_size_number"),
+    *("growth_start", "growth_end", "diverged_at", "step_size_number"),
 )
 
 
@@ -47,7 +48,7 @@ def phase_hidden(
     num_steps: int = 6000,
     learning_rate: float = 0.1,
     start: Literal["teacher", "random"] = "teacher",
-    perturbation: float = 1e-3,
+    perturbation: float = 1e-4,
     precision: Literal["float32", "float64"] = "float32",
     device: str = "cpu",
 ) -> xr.Dataset:
@@ -73,7 +74,7 @@ def phase_hidden(
     perturbation
         The weights themselves have 1/√M onto the hidden layer and 1/√N onto the readout.
     precision
-        float32 is four times as fast, and exact enough for losses above 1e-10; those below are
+        float32 is four times as fast, and exact enough for losses above 1e-11; those below are
         not followed (float64: 1e-20).
     device
         A torch device.
@@ -90,7 +91,7 @@ def phase_readout(
     num_steps: int = 20_000,
     learning_rate: float = 0.1,
     start: Literal["teacher", "random"] = "teacher",
-    perturbation: float = 1e-3,
+    perturbation: float = 1e-4,
     precision: Literal["float32", "float64"] = "float32",
     device: str = "cpu",
 ) -> xr.Dataset:
@@ -158,10 +159,12 @@ def _phase(
         learning_rate=learning_rate,
         num_steps=num_steps,
         num_records=20,
-        stop_below=1e-10 if precision == "float32" else 1e-20,
+        stop_below=1e-11 if precision == "float32" else 1e-20,
     )
     flips = [_flips(layer, int(count)) for count in counts]
-    found = _run(problem, flips, training, num_seeds, precision=precision, device=device)
+    how: Any = {"precision": precision, "device": device, "keep_weights": True}
+    found = _run(problem, flips, training, num_seeds, **how)
+    found = found.merge(_growth(found, [f.signs(*problem.sizes) for f in flips]))
     found["start_loss"] = found["train_loss"].isel(step=0, drop=True)
     found["start_loss"].attrs = {"units": "1", "long_name": "training loss at the start"}
     dim = f"{layer}_flips"
@@ -205,6 +208,7 @@ def _run(
     *,
     precision: str = "float64",
     device: str = "cpu",
+    keep_weights: bool = False,
 ) -> xr.Dataset:
     """Simulate; steps that were too large are in the result, so they are not warned of."""
     with warnings.catch_warnings():
@@ -212,9 +216,27 @@ def _run(
         return curl_descent(
             *(problem, flips, training),
             seeds=range(num_seeds),
+            keep_weights=keep_weights,
             dtype=getattr(torch, precision),
             device=device,
         )
+
+
+def _growth(found: xr.Dataset, signs: list[Any]) -> xr.Dataset:
+    """Return the largest growth rate near a run's start and end, with the norms kept."""
+    rates = xr.Dataset()
+    for when in ("start", "end"):
+        hidden, readout = (found[f"weight_{layer}_{when}"].values.astype(float) for layer in (1, 2))
+        values = np.full(hidden.shape[:2], np.nan)
+        for flip, seed in np.ndindex(*values.shape):
+            weights = hidden[flip, seed], readout[flip, seed, 0]
+            if all(np.isfinite(weight).all() for weight in weights):
+                first, second = signs[flip]
+                rate = eigenvalues_with_norms(*weights, first.columns, second.columns)[0].real
+                values[flip, seed] = rate
+        text = f"largest growth rate of the error near the {when}, norms kept"
+        rates[f"growth_{when}"] = labels.variable(("flip", "seed"), values, "1", text)
+    return rates
 
 
 def _check_pairs(**arguments: tuple[float, ...]) -> None:

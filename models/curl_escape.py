@@ -1,6 +1,6 @@
 r"""Curl descent from large weights: one flipped synapse, and learning is many times faster.
 
-The study of docs/curl_descent.md, whose figure `saddle_escape` of analyses/curl_runs.py makes::
+The study of docs/curl_descent.md, whose figure `saddle_escape` of analyses/curl_descent.py makes::
 
     neurofb scan models/curl_escape.py::saddle_escape --workers 2 --store scans/curl_escape.zarr \
         --over activation=tanh,linear,relu --over gain=2.0,4.0

@@ -5,7 +5,7 @@ Studies of docs/curl_descent.md::
     neurofb run models/curl_exponents.py::spectrum --out out/curl_spectra
     neurofb run models/curl_exponents.py::lyapunov --out out/curl_lyapunov
 
-whose figures `spectra` and `lyapunov` of analyses/curl_runs.py make.
+whose figures `spectra` and `lyapunov` of analyses/curl_descent.py make.
 """
 
 import warnings

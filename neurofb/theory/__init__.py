@@ -1,6 +1,7 @@
 """Curves without simulation: what mathematics says that a simulation should give."""
 
 from neurofb.theory.curl_matrix import linearised_eigenvalues, reduced_matrix
+from neurofb.theory.curl_norms import eigenvalues_with_norms
 from neurofb.theory.curl_scalar import (
     conserved_blocks,
     escape_time,
@@ -35,6 +36,7 @@ __all__ = [
     "conserved_blocks",
     "critical_hidden_fraction",
     "critical_readout_fraction",
+    "eigenvalues_with_norms",
     "escape_time",
     "first_crossing",
     "fixed_feedback_endpoint",
