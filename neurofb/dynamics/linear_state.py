@@ -77,6 +77,8 @@ class LinearState:
             _stack([start.weights for start in starts], i, -1, like)
             for i in range(len(starts[0].weights))
         ]
+        inputs = self.weights[0].shape[-1]  # memory for each step's errors at the hidden layers
+        self.errors = [w.new_empty(*w.shape[:-1], inputs) for w in self.weights[:-1]]
         rates = partial(_rates, conditions, training, like)
         self.rate, self.decay = rates("learning_rate"), rates("weight_decay")
         self.clip = math.inf if training.gradient_clip is None else float(training.gradient_clip)
@@ -102,7 +104,7 @@ class LinearState:
         seeds, conditions, units, inputs = activities[-1].shape
         correlated = activities[-1].reshape(seeds, -1, inputs) @ self.task.input_covariance
         correlated = correlated.view(seeds, conditions, units, inputs)
-        error = self.output_input - self.weights[-1] @ correlated  # mean of δ_L xᵀ
+        error = (self.weights[-1] @ correlated).neg_().add_(self.output_input)  # mean of δ_L xᵀ
         changes, errors = [], [error]
         for layer in range(len(self.weights) - 1, 0, -1):
             changes.insert(0, (errors[0] @ activities[layer - 1].mT).clamp_(-self.clip, self.clip))
@@ -115,8 +117,8 @@ class LinearState:
                 )
                 for group in self.groups
             ]
-            errors.insert(0, parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
-        changes.insert(0, errors[0].clamp(-self.clip, self.clip))
+            errors.insert(0, torch.cat(parts, dim=1, out=self.errors[layer - 1]))
+        changes.insert(0, errors[0].clamp_(-self.clip, self.clip))
         for group in self.groups:
             self._learn(group, changes)
         for weight, change in zip(self.weights, changes, strict=True):
@@ -144,9 +146,9 @@ class LinearState:
         for q, p, (dq, dp) in zip(group.q, group.p, learned, strict=True):
             if dq is not None:
                 q.mul_(1 - group.q_rate * group.q_decay)
-                q.addcmul_(dq.clamp(-self.clip, self.clip), group.q_rate)
+                q.addcmul_(dq.clamp_(-self.clip, self.clip), group.q_rate)
             if dp is not None:
-                p.addcmul_(dp.clamp(-self.clip, self.clip), group.p_rate)
+                p.addcmul_(dp.clamp_(-self.clip, self.clip), group.p_rate)
         group.q_rate = group.q_rate * group.q_rate_decay
         group.p_rate = group.p_rate * group.decay
 

@@ -201,22 +201,28 @@ MEAN_OVERLAP = {2: 0.23, 4: 0.30, 8: 0.40, 16: 0.58, 64: 1.0}
 
 
 @pytest.mark.slow
-def test_reference_numbers_of_the_authors_protocol():
-    task, training = random_task(), LinearTraining()
-    conditions = [authors_protocol(rank) for rank in MEAN_OVERLAP]
+@pytest.mark.parametrize("full", [False, True])
+def test_reference_numbers_of_the_authors_protocol(full):
+    """Final errors as tabulated; Λ of theory and simulation, at 100 000 samples, within 0.03.
+
+    The gap is that of the samples' covariance from I: it is the largest over 500 records of 32
+    modes, where neighbouring modes compete, so single seeds may lie above (docs/linear_modes.md).
+    """
+    task = random_task()
+    training = LinearTraining(num_steps=2500 if full else 5000)
+    conditions = [authors_protocol(rank) for rank in MEAN_OVERLAP if (rank == 64) == full]
     starts = initial_weights(task, conditions, training)
     answer = simulate_linear(task, conditions, training)
     assert answer.loss.isel(step=0).values == pytest.approx(64, abs=3)
-    for rank, condition, start in zip(MEAN_OVERLAP, conditions, starts, strict=True):
-        own = answer.sel(condition=condition.name)
+    for condition, start in zip(conditions, starts, strict=True):
+        own, rank = answer.sel(condition=condition.name), condition.rank
         loss = own.loss.isel(step=-1).values
         if rank in REFERENCE:
             reference = np.array(REFERENCE[rank])
             error = np.hypot(loss.std(ddof=1), reference.std(ddof=1)) / 3**0.5
             assert loss.mean() == pytest.approx(reference.mean(), abs=3 * error), rank
-        assert own.overlap.isel(step=-1).values.mean() == pytest.approx(
-            MEAN_OVERLAP[rank], abs=0.02
-        )
-        gap = np.abs(own.overlap.values - predicted(task, condition, training, start))
-        assert np.median(gap.max((1, 2))) <= 0.03, rank  # of a seed's largest, over seeds
-        assert gap.max() <= 0.06, rank
+        overlap = own.overlap.values
+        assert overlap[:, -1].mean() == pytest.approx(MEAN_OVERLAP[rank], abs=0.02), rank
+        gap = overlap - predicted(task, condition, training, start)
+        assert np.median(np.abs(gap).max((1, 2))) <= 0.03, rank
+        assert np.abs(gap).max() <= 0.06, rank
