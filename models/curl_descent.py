@@ -35,7 +35,7 @@ READOUT_FRACTIONS = (
 )
 #: what is kept of a run of a phase diagram
 KEPT = (
-    *("final_loss", "start_loss", "loss_rise", "eigenvalue_start", "eigenvalue_end"),
+    *("final_loss", "loss_rise", "eigenvalue_start", "eigenvalue_end"),
     *("growth_start", "growth_end", "diverged_at", "step_size_number"),
 )
 
@@ -165,8 +165,6 @@ def _phase(
     how: Any = {"precision": precision, "device": device, "keep_weights": True}
     found = _run(problem, flips, training, num_seeds, **how)
     found = found.merge(_growth(found, [f.signs(*problem.sizes) for f in flips]))
-    found["start_loss"] = found["train_loss"].isel(step=0, drop=True)
-    found["start_loss"].attrs = {"units": "1", "long_name": "training loss at the start"}
     dim = f"{layer}_flips"
     found = found[list(KEPT)]
     found = found.drop_vars([name for name in found.coords if name != "seed"])

@@ -22,20 +22,20 @@ _LINE: dict[str, Any] = {
 _POINT: dict[str, Any] = {"linestyle": "", "marker": "o", "markeredgewidth": 0.8}
 #: losses below are drawn alike
 _FLOOR = 1e-16
-_PANELS = ("final_loss", "eigenvalue_start", "eigenvalue_end")
+_PANELS = ("final_loss", "growth_start", "growth_end")
 
 
 def phase_diagram(dataset: xr.Dataset, *, flips: str = "hidden_flips") -> Figure:
     """Draw loss and stability over inputs per neuron and fraction of flips, theory's line dashed.
 
-    Left the loss at the end, in the middle the largest eigenvalue where learning started, right
+    Left the loss at the end, in the middle the error's growth rate where learning started, right
     that where it ended: medians over seeds, a cell a setting. Red is unstable. Small circles are
     the seeds' boundaries, larger ones their medians. A cell without a value is grey.
 
     Parameters
     ----------
     dataset
-        ``final_loss``, ``eigenvalue_start`` and ``eigenvalue_end`` (ratio, `flips`, seed),
+        ``final_loss``, ``growth_start`` and ``growth_end`` (ratio, `flips`, seed),
         ``boundary`` (ratio, seed), and the theory ``line_ratio`` and ``line_fraction`` (vertex).
     flips
         Dim of the fraction: ``"hidden_flips"`` or ``"readout_flips"``.
@@ -48,7 +48,7 @@ def phase_diagram(dataset: xr.Dataset, *, flips: str = "hidden_flips") -> Figure
     Examples
     --------
     >>> values = xr.DataArray(np.ones((2, 3, 1)), dims=("ratio", "hidden_flips", "seed"))
-    >>> names = ("final_loss", "eigenvalue_start", "eigenvalue_end")
+    >>> names = ("final_loss", "growth_start", "growth_end")
     >>> scan = xr.Dataset(dict.fromkeys(names, values))
     >>> scan["boundary"] = values.isel(hidden_flips=0)
     >>> scan["line_ratio"] = scan["line_fraction"] = xr.DataArray([0.0, 1.0], dims="vertex")
