@@ -205,8 +205,9 @@ MEAN_OVERLAP = {2: 0.23, 4: 0.30, 8: 0.40, 16: 0.58, 64: 1.0}
 def test_reference_numbers_of_the_authors_protocol(full):
     """Final errors as tabulated; Λ of theory and simulation, at 100 000 samples, within 0.03.
 
-    The gap is that of the samples' covariance from I: it is the largest over 500 records of 32
-    modes, where neighbouring modes compete, so single seeds may lie above (docs/linear_modes.md).
+    The gap is the samples' (with whitened inputs it is rounding, above; with ten times the samples
+    it is a third). It is the largest over 501 records of 32 modes, where modes of nearly equal
+    strength compete, so that single seeds lie above: 3 of 15 runs, up to 0.057.
     """
     task = random_task()
     training = LinearTraining(num_steps=2500 if full else 5000)
@@ -224,5 +225,6 @@ def test_reference_numbers_of_the_authors_protocol(full):
         overlap = own.overlap.values
         assert overlap[:, -1].mean() == pytest.approx(MEAN_OVERLAP[rank], abs=0.02), rank
         gap = overlap - predicted(task, condition, training, start)
+        assert np.abs(gap.mean(0)).max() <= 0.03, rank  # of the mean over seeds, as it is drawn
         assert np.median(np.abs(gap).max((1, 2))) <= 0.03, rank
         assert np.abs(gap).max() <= 0.06, rank
