@@ -99,8 +99,10 @@ class CurlBatch:
         on_cpu = self.values[0].device.type == "cpu"
         size = max(1, int(CACHE_BYTES / self._bytes_per_run())) if on_cpu else num_runs
         for start in range(0, num_runs, size):
-            part = copy.copy(self)
-            part.keep(slice(start, start + size))  # views: the part's steps are ours
+            part = self
+            if size < num_runs:
+                part = copy.copy(self)
+                part.keep(slice(start, start + size))  # views: the part's steps are ours
             for number in range(first, last):
                 part.step(number)
 

@@ -37,18 +37,19 @@ class Gradients(NamedTuple):
 class LinearErrors:
     """A linear student, from statistics: `teacher` (run, output, input) and covariances.
 
-    A covariance is (run, input, input), or (run, 1, 1) for a multiple of the identity.
+    A covariance is (run, input, input), or (run, 1, 1) for a multiple of the identity; that of the
+    test inputs is None where it is the same.
 
     Examples
     --------
-    >>> errors = LinearErrors(torch.ones(1, 1, 1), torch.ones(1, 1, 1), torch.ones(1, 1, 1))
+    >>> errors = LinearErrors(torch.ones(1, 1, 1), torch.ones(1, 1, 1), None)
     >>> errors.gradients(torch.ones(1, 1, 1), 3 * torch.ones(1, 1, 1), None)  # 3 − 1 = 2
     Gradients(left=tensor([[[3.]]]), right=tensor([[[2.]]]), readout=tensor([[[2.]]]))
     """
 
     teacher: Float[Tensor, "run output input"]
     train_covariance: Float[Tensor, "run _ _"]
-    test_covariance: Float[Tensor, "run _ _"]
+    test_covariance: Float[Tensor, "run _ _"] | None
 
     def gradients(
         self, hidden: Hidden, readout: Readout, feedback: Float[Tensor, "run hidden output"] | None
@@ -61,11 +62,10 @@ class LinearErrors:
     def losses(self, hidden: Hidden, readout: Readout) -> tuple[PerRun, PerRun]:
         """Return training and test loss."""
         error = readout @ hidden - self.teacher
-        train, test = (
-            0.5 * (_times(error, covariance) * error).sum(-1).mean(-1)
-            for covariance in (self.train_covariance, self.test_covariance)
-        )
-        return train, test
+        train = 0.5 * (self.correlate(error) * error).sum(-1).mean(-1)
+        if self.test_covariance is None:
+            return train, train
+        return train, 0.5 * (_times(error, self.test_covariance) * error).sum(-1).mean(-1)
 
     def correlate(
         self, error: Float[Tensor, "run output input"]
@@ -75,9 +75,8 @@ class LinearErrors:
 
     def keep(self, runs: Int[Tensor, " kept"] | slice) -> "LinearErrors":
         """Return the same for these runs only."""
-        return LinearErrors(
-            self.teacher[runs], self.train_covariance[runs], self.test_covariance[runs]
-        )
+        test = None if self.test_covariance is None else self.test_covariance[runs]
+        return LinearErrors(self.teacher[runs], self.train_covariance[runs], test)
 
 
 @dataclass(frozen=True)
@@ -190,9 +189,15 @@ def errors_of(
     if problem.is_linear and not samples:
         scale = np.full((1, 1), float(problem.input_variance))
         train_covariance = [scale if x is None else x @ x.T / x.shape[1] for x in train]
-        test_covariance = [scale if x is None else x @ x.T / x.shape[1] for x in test]
+        test_covariance = [x @ x.T / x.shape[1] for x in test if x is not None]
         product = [readout @ hidden for hidden, readout in teachers]
-        return LinearErrors(tensor(product), tensor(train_covariance), tensor(test_covariance))
+        if problem.num_test is None and problem.num_train is not None:
+            test_covariance = [scale] * len(seeds)
+        return LinearErrors(
+            tensor(product),
+            tensor(train_covariance),
+            tensor(test_covariance) if test_covariance else None,
+        )
     train_samples = [x for x in train if x is not None]
     test_samples = [x for x in test if x is not None]
     if not train_samples or not test_samples:

@@ -22,6 +22,7 @@ class Course:
     def __init__(self, batch: CurlBatch, records: list[int]) -> None:
         """Start with nothing seen: NaN, and the weights of the start."""
         self.records = records
+        self._columns = {step: column for column, step in enumerate(records)}
         self.hidden, self.readout = (w.clone() for w in batch.weights())
         nan = torch.full_like(self.hidden[:, 0, 0], torch.nan)
         self.train_loss = nan[:, None].repeat(1, len(records))
@@ -38,8 +39,8 @@ class Course:
         self, event: int, runs: Tensor, train: Tensor, test: Tensor, target_loss: float | int
     ) -> None:
         """Take in the losses of these runs after `event` steps."""
-        if event in self.records:
-            column = self.records.index(event)
+        column = self._columns.get(event)
+        if column is not None:
             self.train_loss[runs, column] = train
             self.test_loss[runs, column] = test
         solved = test < target_loss

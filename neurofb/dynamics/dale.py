@@ -96,7 +96,7 @@ def dale_descent(
     -------
     Dataset
         As of `neurofb.dynamics.curl_descent`, weights as the network uses them; the dim ``flip``
-        names the cells, with ``sign_in_update`` and ``clip`` along it.
+        names the cells, with ``sign_in_update`` and ``clipped`` along it.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def dale_descent(
             "fraction of hidden neurons inhibitory",
         ),
         "sign_in_update": (signed, "whether the update carries the cell's sign"),
-        "clip": ([condition.clip for condition in cells], "whether sizes stay at or above 0"),
+        "clipped": ([condition.clip for condition in cells], "whether sizes stay at or above 0"),
     }
     return result.assign_coords(
         {

@@ -79,8 +79,8 @@ def lyapunov_exponent(
     ...     return 4 * x * (1 - x)
     >>> start = torch.tensor([[0.3]], dtype=torch.float64)
     >>> found = lyapunov_exponent(logistic, start, num_steps=500)
-    >>> abs(found.exponent.item() - np.log(2)) < 3 * found.standard_error.item() + 0.02
-    True
+    >>> round(found.exponent.item(), 1), dict(found.local_exponent.sizes)  # log 2 = 0.69...
+    (0.7, {'run': 1, 'block': 8})
     """
     _check(state, num_steps, burn_in, time_per_step, num_blocks, renormalise_every, discard)
     num_growths = num_steps // renormalise_every
@@ -126,7 +126,8 @@ def _by_jvp(step: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], tupl
 
 def _labelled(local: np.ndarray) -> xr.Dataset:
     """Return mean, standard error and blocks (run, block) with labels."""
-    error = local.std(1, ddof=1) / np.sqrt(local.shape[1])
+    with np.errstate(invalid="ignore"):  # of −∞: NaN
+        error = local.std(1, ddof=1) / np.sqrt(local.shape[1])
     units = "1 / time"
     return xr.Dataset(
         {
