@@ -29,9 +29,41 @@ from neurofb.study import Study
 from neurofb.training import Cosine, FlipSpec, Optimiser, SVDSpaceTraining, TrainingConfig
 
 #: learning rates that `rates` tries
-RATES = (0.03, 0.1, 0.3, 1.0)
+RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
 #: learning rate of every rule, by the validation accuracy of `rates`
-CHOSEN: dict[str, float] = {}
+CHOSEN = {
+    "BP": 1.0,
+    "FA": 3.0,
+    "DFA": 3.0,
+    "KP": 1.0,
+    "LDFA r=1, fixed": 3.0,
+    "LDFA r=2, fixed": 3.0,
+    "LDFA r=4, fixed": 3.0,
+    "LDFA r=8, fixed": 3.0,
+    "LDFA full, fixed": 1.0,
+    "LDFA r=1, local": 0.1,
+    "LDFA r=2, local": 0.1,
+    "LDFA r=4, local": 0.3,
+    "LDFA r=8, local": 0.3,
+    "LDFA full, local": 0.3,
+    "LDFA r=1, normative": 0.3,
+    "LDFA r=2, normative": 0.3,
+    "LDFA r=4, normative": 0.3,
+    "LDFA r=8, normative": 0.3,
+    "LDFA full, normative": 0.3,
+    "LDFA r=1, refreshed": 1.0,
+    "LDFA r=2, refreshed": 1.0,
+    "LDFA r=4, refreshed": 1.0,
+    "LDFA r=8, refreshed": 3.0,
+    "LDFA full, refreshed": 1.0,
+    "SVD-BP r=0.5": 0.3,
+    "SSA-FA r=0.5": 0.3,
+    "SSA-DFA r=0.5": 0.3,
+    "flips, 1 unit": 1.0,
+    "flips, 10 %": 1.0,
+    "flips, 50 %": 0.3,
+    "flips, all": 0.3,
+}
 #: ranks of LDFA; the last one is clipped to what each layer allows
 RANKS = {"r=1": 1, "r=2": 2, "r=4": 4, "r=8": 8, "full": 10**6}
 #: updates with 50 images in an epoch of 5 000
@@ -45,7 +77,7 @@ def table(num_epochs: int = 6) -> Study:
 
 
 def rates(num_epochs: int = 6) -> Study:
-    """Every rule at four rates, one seed of its own, by validation; no curl."""
+    """Every rule at five rates, one seed of its own, by validation; no curl."""
     conditions = {
         f"{name}, rate {rate:g}": _at_rate(_unmeasured(run), rate)
         for name, run in _rules(num_epochs).items()

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -124,7 +126,8 @@ def curl_over_epochs(dataset: xr.Dataset, *, columns: int = 4) -> Figure:
     columns = min(columns, len(groups))
     rows = math.ceil(len(groups) / columns)
     with context():
-        figure = Figure(figsize=(0.6 + 1.85 * columns, 0.5 + 1.9 * rows), layout="constrained")
+        size = (max(0.6 + 1.85 * columns, 3.6), 0.5 + 1.9 * rows + (columns == 1))
+        figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, group in zip(grid, groups, strict=False):
             here = dataset.isel(condition=np.flatnonzero(dataset["group"].values == group))
@@ -135,7 +138,7 @@ def curl_over_epochs(dataset: xr.Dataset, *, columns: int = 4) -> Figure:
                 curve = curve.dropna("epoch", how="all")
                 epoch = curve["epoch"].values
                 axes.plot(epoch, curve, color=colour, linewidth=0.5, alpha=0.6, gid="seed")
-                label = str(name.item()).removeprefix(f"{group} ")
+                label = _short(str(name.item()), group)
                 axes.plot(epoch, curve.median("seed"), color=colour, linewidth=1.8, label=label)
             for null in (0.0, RANDOM_FIELD):
                 axes.axhline(null, gid="null", zorder=0, **_NULL)
@@ -150,12 +153,10 @@ def curl_over_epochs(dataset: xr.Dataset, *, columns: int = 4) -> Figure:
             axes.set_ylabel("curl index")
         for index in range(len(groups)):
             if index + columns >= len(groups):
-                grid[index].set_xlabel(axis_label(dataset["epoch"], width=24))
+                grid[index].set_xlabel("epoch")
                 grid[index].tick_params(labelbottom=True)
-        text = (
-            "thin: seeds, thick: median of seeds; dotted: 0 (a gradient) and 1/√2 (a random field)"
-        )
-        figure.supxlabel(text, fontsize=7.5)
+        text = "thin: seeds, thick: their median; dotted: 0 (gradient), 1/√2 (random field)"
+        figure.supxlabel(textwrap.fill(text, int(19 * size[0])), fontsize=7.5)
     return figure
 
 
@@ -172,6 +173,12 @@ def _draw(axes: Axes, height: float, seeds: np.ndarray, colour: str) -> None:
 def _last(values: xr.DataArray) -> xr.DataArray:
     """Return the values at the last epoch that each run has."""
     return values.isel(epoch=values.notnull().cumsum("epoch").argmax("epoch"))
+
+
+def _short(name: str, group: str) -> str:
+    """Return a name without the words that its group's title has."""
+    words = [word for word in re.split("[ ,]+", name) if word not in group.split()]
+    return " ".join(words) or name
 
 
 def _shades(number: int) -> list[Any]:
