@@ -8,6 +8,7 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 #: name -> number of pictures, and what is printed
 EXPECTED = {
+    "curl_of_rules.ipynb": (1, ("players curl index 1.0", "B = W: cosine 1.000")),
     "error_rank.ipynb": (
         3,
         ("4, 2, 1, 1           numerical 4.00, entropy 3.36", "FA, Muon, none"),

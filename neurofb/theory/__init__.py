@@ -1,5 +1,6 @@
 """Curves without simulation: what mathematics says that a simulation should give."""
 
+from neurofb.theory.curl_index import curl_index_of_flips
 from neurofb.theory.curl_matrix import linearised_eigenvalues, reduced_matrix
 from neurofb.theory.curl_norms import eigenvalues_with_norms
 from neurofb.theory.curl_scalar import (
@@ -36,6 +37,7 @@ __all__ = [
     "conserved_blocks",
     "critical_hidden_fraction",
     "critical_readout_fraction",
+    "curl_index_of_flips",
     "eigenvalues_with_norms",
     "escape_time",
     "first_crossing",
