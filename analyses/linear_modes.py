@@ -131,7 +131,9 @@ def ends(dataset: xr.Dataset) -> xr.Dataset:
     last = dataset.isel(step=-1, drop=True)
     leading = last["mode"] <= last["rank"]
     share, theory = last["overlap"], last["overlap_theory"]
-    distance = abs(dataset["overlap"] - dataset["overlap_theory"]).max(("mode", "step"))
+    apart = dataset["overlap"] - dataset["overlap_theory"]
+    distance = abs(apart).max(("mode", "step"), skipna=False)
+    of_mean = abs(apart.mean("seed", skipna=False)).max(("mode", "step"), skipna=False)
     what = "share of a mode learned"
     measures = {
         "final_loss": (last["loss"], "mean squared error at the end"),
@@ -154,6 +156,8 @@ def ends(dataset: xr.Dataset) -> xr.Dataset:
         {name: dataset[name] for name in ("condition", "seed", "rule", "rank")},
         dataset.attrs,
     )
+    text = "largest distance of simulation and theory, both averaged over seeds"
+    found["distance_of_mean"] = labels.variable("condition", of_mean, "1", text)
     return found.assign_attrs(num_modes=dataset.sizes["mode"])
 
 
@@ -171,6 +175,7 @@ def table(found: xr.Dataset) -> str:
             title: _seeds(found[measure].sel(condition=name), digits)
             for title, (measure, digits) in columns.items()
         }
+        | {"of the mean over seeds": f"{float(found['distance_of_mean'].sel(condition=name)):.3f}"}
         for name in found["condition"].values
     }
     return pd.DataFrame.from_dict(rows, orient="index").to_string()

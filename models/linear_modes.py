@@ -70,7 +70,8 @@ def authors(
 
 def oja(
     rank: int = 8,
-    error_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3),
+    error_rates: tuple[float, ...] = (1e-5, 3e-5, 1e-4),
+    normalised_rates: tuple[float, ...] = (1e-3, 1e-2),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     num_steps: int = 10_000,
     record_every: int = 40,
@@ -84,26 +85,23 @@ def oja(
     """P by Oja's rule, driven by targets or by the error, against P that is fixed or normative.
 
     Learning rate 1e-3 for weights; rates of the feedback do not fall. Driven by the error, P is
-    tried at each of `error_rates`, and once with the error's moment normalised by its largest
-    variance at a rate of 1e-2.
+    tried at each of `error_rates`, and with the error's moment normalised by its largest variance
+    at each of `normalised_rates`, for which there is no theory.
     """
-    follows = "LDFA Oja error"
+    pairs = [(rate, False) for rate in error_rates] + [(rate, True) for rate in normalised_rates]
     conditions = [
         LinearCondition(rule="LDFA fixed P", rank=rank),
         LinearCondition(rule="LDFA normative", rank=rank, feedback_rate=1e-3),
         LinearCondition(rule="LDFA Oja targets", rank=rank, feedback_rate=1e-3),
         *(
             LinearCondition(
-                rule=follows, rank=rank, feedback_rate=rate, name=f"{follows} r={rank}, {rate:g}"
+                rule="LDFA Oja error",
+                rank=rank,
+                feedback_rate=rate,
+                normalise=normalise,
+                name=f"LDFA Oja error r={rank}, {'normalised ' * normalise}{rate:g}",
             )
-            for rate in error_rates
-        ),
-        LinearCondition(
-            rule=follows,
-            rank=rank,
-            feedback_rate=1e-2,
-            normalise=True,
-            name=f"{follows} r={rank}, normalised",
+            for rate, normalise in pairs
         ),
     ]
     task = random_task(
@@ -172,18 +170,12 @@ def _with_theory(
     starts = initial_weights(task, conditions, training)
     found = simulate_linear(task, conditions, training, starts=starts)
     _, strengths, _ = (part.cpu().numpy() for part in task.modes())
-    curves = [
-        integrate_modes(
-            _frame(task, start),
-            strengths,
-            condition.rule,
-            **{name: condition.rate(name, training) for name in RATES},
-            num_steps=training.num_steps,
-            record_every=training.record_every,
-            normalise=condition.normalise,
-        ).overlap
-        for condition, start in zip(conditions, starts, strict=True)
-    ]
+    curves = []
+    for condition, start in zip(conditions, starts, strict=True):
+        frame, rates = _frame(task, start), {name: condition.rate(name, training) for name in RATES}
+        how = {"num_steps": training.num_steps, "record_every": training.record_every}
+        share = integrate_modes(frame, strengths, condition.rule, **rates, **how).overlap
+        curves.append(np.where(condition.normalise, np.nan, share))  # theory knows no normalising
     found["overlap_theory"] = labels.variable(
         ("condition", "seed", "step", "mode"),
         np.stack(curves),

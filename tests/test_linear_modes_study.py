@@ -69,6 +69,8 @@ def test_a_distance_to_theory_is_found_wherever_it_is(authors, capsys):
     distance = found["distance"]
     assert 0.4 < float(distance[3, 1]) < 0.6
     assert int((distance > 0.4).sum()) == 1
+    assert 0.2 < float(found["distance_of_mean"][3]) < 0.3  # of two seeds
+    assert int((found["distance_of_mean"] > 0.2).sum()) == 1
     rule = str(authors["rule"].values[3])
     assert f"{rule}, r = 1, 2, 6: share of a mode within 0.03 of theory at all steps: does" in (
         capsys.readouterr().out
@@ -88,7 +90,7 @@ def test_oja(capsys):
     dataset = computed("oja", rank="1", error_rates="0.001", num_steps="60", record_every="30")
     found, figures = analysed("analyse_oja", dataset)
     assert list(figures) == ["linear_modes_oja"]
-    assert list(dataset["condition"].values)[-1] == "LDFA Oja error r=1, normalised"
+    assert list(dataset["condition"].values)[-1] == "LDFA Oja error r=1, normalised 0.01"
     text = capsys.readouterr().out
     assert "LDFA Oja error r=1, 0.001: more of all modes than Oja on targets" in text
     assert int(found["statement_num_seeds"].max()) == 2

@@ -1,5 +1,6 @@
 """Modes that linear networks learn: their curves over training, and where they end."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def learned_modes(
     Above over the steps, one seed: as many modes as the feedback has dimensions are coloured, the
     strongest darkest, the others grey; dashed is theory. Below at the end: a marker a seed, dashed
     theory (median of the seeds), the vertical line behind the last mode for which the feedback has
-    a dimension.
+    a dimension. Shares below −0.5 and above 2, of what is about to diverge, are off the axes.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def learned_modes(
             one = dataset.sel(condition=name)
             _draw_curves(column[0], one.sel(seed=seed))
             _draw_ends(column[1], one)
-            column[0].set_title(name, loc="left", fontsize=7.5, fontweight="bold")
+            title = textwrap.fill(name, 20)
+            column[0].set_title(title, loc="left", fontsize=7.5, fontweight="bold")
             column[0].set_xlabel("step (log scale)")
             column[1].set_xlabel("mode, strongest first")
             column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -83,7 +85,7 @@ def learned_modes(
         grid[0, 0].set_xscale("log")
         for row in grid[:, 0]:
             low, high = row.get_ylim()
-            row.set_ylim(min(low, -0.05), max(high, 1.05))
+            row.set_ylim(max(min(low, -0.05), -0.5), min(max(high, 1.05), 2.0))
         handles = [
             Line2D([], [], color=_shades(2)[0], label="first mode …"),
             Line2D([], [], color=_shades(2)[1], label="… r-th mode"),
@@ -190,7 +192,7 @@ def _draw_ends(axes: Axes, one: xr.Dataset) -> None:
         style = {"s": 9, "linewidths": 0, "alpha": 0.8, "zorder": 3}
         axes.scatter(modes, share, c=colours, marker=MARKERS[i % 7], **style)
     if "overlap_theory" in end:
-        axes.plot(modes, end["overlap_theory"].median("seed"), gid="theory", **THEORY)
+        axes.plot(modes, end["overlap_theory"].median("seed", skipna=False), gid="theory", **THEORY)
 
 
 def _shades(count: int) -> np.ndarray:
