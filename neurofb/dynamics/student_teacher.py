@@ -36,7 +36,8 @@ class StudentTeacher:
     output_activation
         φ of the output, if it differs from that of the hidden layer.
     gain, teacher_gain
-        g of the student and of the teacher (None: the same).
+        g of the student and of the teacher (None: the same). What escapes a saddle sooner with
+        flips is a student of large g under a teacher of g = 1 (the paper's Fig. 5).
     distribution
         Of the weights.
     input_variance

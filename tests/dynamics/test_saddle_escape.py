@@ -9,7 +9,9 @@ from neurofb.dynamics import CurlTraining, Flips, StudentTeacher, curl_descent
 
 @pytest.mark.slow
 def test_one_flip_solves_in_less_than_half_the_steps():
-    problem = StudentTeacher(100, 10, activation="tanh", gain=4.0, num_train=2000, num_test=500)
+    problem = StudentTeacher(
+        100, 10, activation="tanh", gain=4.0, teacher_gain=1.0, num_train=2000, num_test=500
+    )
     training = CurlTraining(0.5, num_steps=2000, stop_below=6e-4)
     result = curl_descent(
         problem, [Flips(), Flips(readout=1)], training, seeds=range(5), dtype=torch.float32
