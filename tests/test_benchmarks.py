@@ -59,6 +59,21 @@ def test_linear_network_time_and_the_figure_of_scaling(tmp_path):
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("name", "other"), [("curl_descent_time", "loop"), ("lyapunov_time", "jvp")]
+)
+def test_curl_descent_and_lyapunov_time(name, other, tmp_path):
+    result = run(f"{name}.py", tmp_path / f"{name}.json")
+    for one in result["comparisons"]:
+        assert one["same"]
+        assert one["times_faster"] > 0
+        assert one["seconds_per_step"].keys() == {"ours", other}
+    for series in result["scaling"].values():
+        values = [row["value"] for row in series["rows"]]
+        assert values == sorted(set(values))
+        assert all(row["ours"] > 0 and row[other] > 0 for row in series["rows"])
+
+
 def test_muon_time(tmp_path):
     result = run("muon_time.py", tmp_path / "muon_time.json")
     assert result["results"].keys() == {"all", "AVX512_CORE"}
