@@ -150,13 +150,24 @@ def test_feedback_alignment_by_hand_and_by_the_pathway(activation):
         jacobian(field, theta, "difference"), jacobian(net.alignment, net.theta), rtol=0, atol=1e-7
     )
     assert index(field, theta, derivative="difference") == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_copy_of_the_weight_gives_the_gradient_and_yet_curl(activation):
+    net = TwoLayers(activation)
     aligned = net.network()
-    aligned[2].pathway.B.copy_(
-        aligned[2].weight.detach()
-    )  # B = Wᵀ is backpropagation, at this θ only
+    aligned[2].pathway.B.copy_(aligned[2].weight.detach())  # the gradient, at this θ only
     field, theta = update_field(aligned, net.x.T, net.t.T, loss="mse")
     torch.testing.assert_close(field(theta), -net.gradient(net.theta).detach())
     assert index(field, theta, derivative="difference") > 0.1
+    # of the Hessian it lacks how the first layer's update depends on the second layer's weight
+    # through the error's way back, and nothing else
+    hessian = torch.autograd.functional.hessian(net.loss, net.theta)
+    lacks = jacobian(field, theta, "difference") + hessian
+    first = SIZES[0] * SIZES[1]
+    assert float(lacks[:first, first:].abs().max()) > 0.1
+    lacks[:first, first:] = 0
+    assert float(lacks.abs().max()) < 1e-7
 
 
 def test_the_jacobian_of_feedback_alignment_in_a_linear_network():
