@@ -17,8 +17,8 @@ from neurofb.measures.survival import median_time
 
 #: a Lyapunov exponent below this (per unit of time) is not called chaos, however small its error
 SMALLEST_CHAOS = 1e-3
-#: losses between which growth near a solution is compared with the eigenvalue
-WINDOW = (1e-16, 1e-6)
+#: a loss below is near the solution that a run started at; below the other, near where it ends
+NEAR_START, NEAR_END = 1e-6, 1e-17
 Answer = tuple[xr.Dataset, dict[str, Figure]]
 
 
@@ -58,14 +58,27 @@ def phase(scan: xr.Dataset | xr.DataTree) -> Answer:
 def loss_curves(result: xr.Dataset | xr.DataTree) -> Answer:
     """Return losses with linear theory, growth against the eigenvalue, and what became of runs."""
     found = _dataset(result)
-    step_size = found.attrs["learning_rate"] * found.attrs["input_variance"]
-    rate = 2 * np.log1p(step_size * found["eigenvalue_start"])
-    text = "rate at which the loss grows, from the largest eigenvalue at the start"
-    found["rate_theory"] = rate.assign_attrs(units="1 / step", long_name=text)
+    scale = found.attrs["learning_rate"] * found.attrs["input_variance"]
     loss = found["train_loss"].where(found["step"] <= found["stopped_at"].fillna(np.inf))
-    found["rate_measured"] = growth_rate(loss, low=WINDOW[0], high=WINDOW[1])
-    found["linear_theory"] = _line(loss, rate)
-    names = ["rate_theory", "rate_measured", "eigenvalue_start", "eigenvalue_end", "final_loss"]
+    found["train_loss"] = loss.assign_attrs(
+        found["train_loss"].attrs
+    )  # it ends where a run is done
+    near = loss.where((loss > NEAR_START).cumsum("step") == 0)
+    parts = {"start": near.where(near["step"] >= near.idxmin("step")), "end": loss}
+    windows = {"start": (1e-30, NEAR_START), "end": (1e-30, NEAR_END)}
+    lines = []
+    for when, part in parts.items():
+        rate = 2 * np.log1p(scale * found[f"growth_{when}"])
+        text = f"rate at which the loss changes at the {when}, from the eigenvalue"
+        found[f"rate_{when}_theory"] = rate.assign_attrs(units="1 / step", long_name=text)
+        low, high = windows[when]
+        found[f"rate_{when}"] = growth_rate(part, low=low, high=high)
+        lines.append(_line(part.where((part > low) & (part < high)), rate))
+    line = lines[0].where(found["growth_start"] > 0).fillna(lines[1])
+    text = "loss of the slowest decaying or fastest growing direction, theory"
+    found["linear_theory"] = line.assign_attrs(units="1", long_name=text)
+    names = [f"rate_{when}{theory}" for when in parts for theory in ("_theory", "")]
+    names += ["growth_start", "growth_end", "final_loss"]
     print(found[names].to_dataframe()[names].map("{:.3g}".format).to_string())
     return found, {"loss_curves": plot.flip_loss_curves(found)}
 
@@ -80,6 +93,16 @@ def spectra(result: xr.Dataset | xr.DataTree) -> Answer:
         table["sd"] = largest.std("seed", ddof=1)
     print(table.set_index(found["flip"].values).round(3).to_string())
     return found, {"spectra": plot.curl_spectra(found)}
+
+
+def finite_size(result: xr.Dataset | xr.DataTree) -> Answer:
+    """Print how far from the theory's line networks of growing size become unstable."""
+    found = _dataset(result)
+    gap = found["boundary"].mean("seed") - found["critical_fraction"]
+    error = found["boundary"].std("seed", ddof=1) / found.sizes["seed"] ** 0.5
+    both = xr.Dataset({"mean": gap, "error": error}).to_dataframe()[["mean", "error"]]
+    print("boundary less theory: mean and its standard error", both.round(3), sep="\n")
+    return found, {}
 
 
 def saddle_escape(scan: xr.Dataset | xr.DataTree) -> Answer:
@@ -137,16 +160,12 @@ def _dataset(result: xr.Dataset | xr.DataTree) -> xr.Dataset:
     return (result.to_dataset() if isinstance(result, xr.DataTree) else result).copy()
 
 
-def _line(loss: xr.DataArray, rate: xr.DataArray) -> xr.DataArray:
-    """Return the exponential of a rate through the last loss in the window, where it is valid."""
-    inside = (loss > WINDOW[0]) & (loss < WINDOW[1])
-    anchor = loss["step"].where(inside).max("step")
-    value = loss.where(loss["step"] == anchor).max("step")
-    exponent = rate * (loss["step"] - anchor)
-    line = value * np.exp(exponent.clip(-80, 80))
-    line = line.where((line > WINDOW[0] * 1e-4) & (line < 1e-2)).transpose(*loss.dims)
-    text = "loss of the fastest growing direction, theory"
-    return line.drop_attrs().assign_attrs(units="1", long_name=text)
+def _line(near: xr.DataArray, rate: xr.DataArray) -> xr.DataArray:
+    """Return the exponential of a rate through the last loss near a solution, where it is valid."""
+    anchor = near["step"].where(near.notnull()).max("step")
+    value = near.where(near["step"] == anchor).max("step")
+    line = value * np.exp((rate * (near["step"] - anchor)).clip(-80, 80))
+    return line.where((line > 1e-28) & (line < 1e-2)).transpose(*near.dims).drop_attrs()
 
 
 def _times(one: xr.Dataset) -> str:

@@ -3,9 +3,10 @@
 Studies of docs/curl_descent.md::
 
     neurofb run models/curl_exponents.py::spectrum --out out/curl_spectra
+    neurofb run models/curl_exponents.py::finite_size --out out/curl_size
     neurofb run models/curl_exponents.py::lyapunov --out out/curl_lyapunov
 
-whose figures `spectra` and `lyapunov` of analyses/curl_descent.py make.
+whose figures and tables `spectra`, `finite_size` and `lyapunov` of analyses/curl_descent.py make.
 """
 
 import warnings
@@ -17,7 +18,7 @@ from neurofb import labels
 from neurofb.dynamics import CurlTraining, Flips, StudentTeacher, curl_descent
 from neurofb.dynamics.curl_tangent import CurlMap
 from neurofb.measures.lyapunov import lyapunov_exponent
-from neurofb.theory import linearised_eigenvalues, spectral_density
+from neurofb.theory import critical_hidden_fraction, linearised_eigenvalues, spectral_density
 from neurofb.theory import spectrum as limiting_spectrum
 
 
@@ -54,7 +55,10 @@ def spectrum(
         first, second = Flips(hidden=a, readout=b).signs(*problem.sizes)
         draws = (problem.teacher(seed) for seed in range(num_seeds))
         values.append(
-            [linearised_eigenvalues(*weights, first.columns, second.columns) for weights in draws]
+            [
+                linearised_eigenvalues(w.hidden, w.readout[0], first.columns, second.columns)
+                for w in draws
+            ]
         )
         ends = limiting_spectrum(c, a, b)
         low, high = float(ends.intervals.min()), float(ends.intervals.max())
@@ -81,6 +85,46 @@ def spectrum(
             "eigenvalue": labels.coordinate("eigenvalue", np.arange(num_inputs)),
         },
         labels.provenance(title="Spectra of curl descent", references="arXiv:2510.02765"),
+    )
+
+
+def finite_size(
+    ratios: tuple[float, ...] = (0.28, 0.3, 0.35, 0.4, 0.5),
+    totals: tuple[int, ...] = (110, 220, 440, 880),
+    num_seeds: int = 10,
+) -> xr.Dataset:
+    """Find how many inputs can be flipped before a draw of weights is unstable, at growing size.
+
+    More flips never make -X more stable, so that bisection finds the number.
+
+    Parameters
+    ----------
+    ratios, totals
+        c = M / N and M + N, each with each.
+    num_seeds
+        Draws.
+    """
+    _check_pairs(ratios=ratios)
+    boundary = np.empty((len(ratios), len(totals), num_seeds))
+    critical = np.empty(boundary.shape[:2])
+    for i, j in np.ndindex(*critical.shape):
+        num_inputs = max(round(totals[j] * ratios[i] / (1 + ratios[i])), 1)
+        problem = _linear(num_inputs, max(totals[j] - num_inputs, 1))
+        critical[i, j] = critical_hidden_fraction(num_inputs / problem.num_hidden)
+        for seed in range(num_seeds):
+            boundary[i, j, seed] = _first_unstable(problem, seed) / num_inputs
+    one, dims = labels.variable, ("ratio", "total", "seed")
+    return xr.Dataset(
+        {
+            "boundary": one(dims, boundary, "1", "smallest fraction of flips that is unstable"),
+            "critical_fraction": one(dims[:2], critical, "1", "critical fraction, theory"),
+        },
+        {
+            "ratio": labels.coordinate("ratio", list(ratios)),
+            "total": labels.coordinate("total", list(totals)),
+            "seed": labels.coordinate("seed", np.arange(num_seeds)),
+        },
+        labels.provenance(title="Stability and network size", references="arXiv:2510.02765"),
     )
 
 
@@ -170,6 +214,24 @@ def _check_pairs(**arguments: tuple[float, ...]) -> None:
     if len(set(sizes.values())) != 1 or 0 in sizes.values():
         text = ", ".join(f"{name} has {size}" for name, size in sizes.items())
         raise ValueError(f"{text} entries; one each a condition is needed, at least one")
+
+
+def _first_unstable(problem: StudentTeacher, seed: int) -> int:
+    """Return the smallest number of flipped inputs at which a solution is unstable, M + 1 if none.
+
+    The first inputs are flipped, as in the simulations.
+    """
+    hidden, readout = problem.teacher(seed)
+    ones = np.ones(problem.num_hidden)
+    stable, unstable = 0, problem.num_inputs + 1
+    while unstable - stable > 1:
+        middle = (stable + unstable) // 2
+        signs = np.where(np.arange(problem.num_inputs) < middle, -1.0, 1.0)
+        if linearised_eigenvalues(hidden, readout[0], signs, ones)[0] > 0:
+            unstable = middle
+        else:
+            stable = middle
+    return unstable
 
 
 def _linear(num_inputs: int, num_hidden: int) -> StudentTeacher:

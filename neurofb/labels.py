@@ -63,6 +63,7 @@ COORDINATES: dict[str, tuple[str, str]] = {
     "activation": ("1", "activation function"),
     "eigenvalue": ("1", "number of the eigenvalue, largest first"),
     "start": ("1", "where learning starts"),
+    "total": ("1", "inputs and hidden neurons, M + N"),
     "vertex": ("1", "point of a theory's curve"),
 }
 

@@ -124,7 +124,8 @@ def curl_spectra(dataset: xr.Dataset) -> Figure:
             one = dataset.sel(flip=flip)
             values = one["eigenvalues"].values.ravel()
             bins = max(12, min(60, values.size // 30))
-            axes.hist(values, bins=bins, density=True, color="#9ecae1", gid="simulation")
+            bars = axes.hist(values, bins=bins, density=True, color="#9ecae1", gid="simulation")[0]
+            axes.set_ylim(0, 1.3 * float(np.max(bars)))  # a density may have a peak without end
             axes.plot(one["density_at"], one["density"], "k--", linewidth=1.2, gid="theory")
             axes.axvline(float(one["edge"]), color="#D55E00", linestyle="--", linewidth=1.0)
             axes.axvline(0.0, color="#555555", linewidth=0.8)
@@ -136,9 +137,10 @@ def curl_spectra(dataset: xr.Dataset) -> Figure:
             tidy(axes)
         for axes in grid[dataset.sizes["flip"] :]:
             axes.set_visible(False)
-        for axes in grid[:: columns or 1]:
+        for axes in grid[::columns]:
             axes.set_ylabel("density")
-        figure.supxlabel(axis_label(dataset["eigenvalues"]), fontsize=8)
+        for axes in grid[max(dataset.sizes["flip"] - columns, 0) : dataset.sizes["flip"]]:
+            axes.set_xlabel(axis_label(dataset["eigenvalues"], width=30))
         handles = [
             Line2D([], [], color="#9ecae1", linewidth=6, label="eigenvalues, all seeds"),
             Line2D([], [], color="black", linestyle="--", label="theory: density"),

@@ -21,8 +21,8 @@ def flip_loss_curves(dataset: xr.Dataset, *, measure: str = "train_loss") -> Fig
     Parameters
     ----------
     dataset
-        The measure (flip, seed, step); ``linear_theory`` (flip, seed, step) or not: the loss that
-        the largest eigenvalue at the start foretells, NaN where it is no longer valid.
+        The measure (flip, seed, step); ``linear_theory`` (flip, seed, step) or not: the loss
+        that eigenvalues foretell, NaN where they do not.
     measure
         Name of the variable.
 
@@ -60,12 +60,18 @@ def flip_loss_curves(dataset: xr.Dataset, *, measure: str = "train_loss") -> Fig
             tidy(axes)
         for axes in grid.ravel()[dataset.sizes["flip"] :]:
             axes.set_visible(False)
+        for axes in grid.ravel()[max(dataset.sizes["flip"] - columns, 0) : dataset.sizes["flip"]]:
+            axes.xaxis.set_tick_params(labelbottom=True)
+            axes.set_xlabel(axis_label(dataset["step"], width=30))
         for axes in grid[:, 0]:
             axes.set_ylabel(axis_label(dataset[measure], width=26))
-        figure.supxlabel(axis_label(dataset["step"]), fontsize=8)
         handles = [Line2D([], [], color=_COLOURS[1], label="a line a seed")]
         if "linear_theory" in dataset:
-            handles.append(Line2D([], [], color="black", ls="--", label="theory, near the start"))
+            handles.append(
+                Line2D(
+                    [], [], color="black", ls="--", label="theory, near where it starts and ends"
+                )
+            )
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
