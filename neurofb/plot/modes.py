@@ -142,7 +142,7 @@ def mode_endpoints(dataset: xr.Dataset) -> Figure:
         for axes in grid[:, 0]:
             axes.set_ylabel(axis_label(dataset["overlap"], width=24))
         handles = [*seed_handles(dataset), Line2D([], [], label="theory", **THEORY)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+        figure.legend(handles=handles, loc="outside lower center", ncols=6)
     return figure
 
 
