@@ -118,10 +118,8 @@ class SampleErrors:
 
     def losses(self, hidden: Hidden, readout: Readout) -> tuple[PerRun, PerRun]:
         """Return training and test loss."""
-        pairs = (
-            (self.train_inputs, self.train_targets),
-            (self.test_inputs, self.test_targets),
-        )
+        train_pair = (self.train_inputs, self.train_targets)
+        pairs = (train_pair, (self.test_inputs, self.test_targets))
         train, test = (
             0.5 * (self.outputs(hidden, readout, inputs) - targets).square().flatten(-2).mean(-1)
             for inputs, targets in pairs

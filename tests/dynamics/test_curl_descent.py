@@ -127,7 +127,7 @@ CASES = [
 
 @pytest.mark.parametrize(("problem", "batch_size"), CASES)
 def test_a_run_does_not_depend_on_the_batch(problem, batch_size, monkeypatch):
-    training = CurlTraining(num_steps=60, batch_size=batch_size, stop_below=None)
+    training = CurlTraining(num_steps=25, batch_size=batch_size, stop_below=None)
     together = curl_descent(problem, FLIPS, training, seeds=(4, 2, 9), keep_weights=True)
     alone = curl_descent(problem, [FLIPS[2]], training, seeds=(2,), keep_weights=True)
     monkeypatch.setattr(curl_batch, "CACHE_BYTES", 1.0)  # one run at a time

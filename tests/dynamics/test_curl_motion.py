@@ -46,7 +46,7 @@ def test_a_flip_passes_the_saddle():
     epsilons = (0.1, 0.01, 1e-4, 0.0)
     starts = tuple((-1 + eps,) for eps in epsilons)
     flips = [Flips(), Flips(readout=1)]
-    result = motion(starts, ((1.0,),) * 4, (0.5,) * 4, flips, rate=4e-3, time=21.5)
+    result = motion(starts, ((1.0,),) * 4, (0.5,) * 4, flips, rate=4e-3, time=20.6)
     times = 4e-3 * result.hit_step
     np.testing.assert_allclose(times[0, :3], [6.5106, 11.1303, 20.3357], rtol=5e-3)
     np.testing.assert_allclose(times[1], [2.2737, 2.0661, 2.0448, 2.0446], rtol=8e-3)
@@ -87,8 +87,8 @@ def test_two_neurons_end_where_theory_says():
         (1.0,),
         [Flips(readout=(1,))],
         rate=1e-3,
-        time=7.0,
-        stop_below=1e-14,
+        time=5.0,
+        stop_below=1e-10,
         check_every=100,
     )
     np.testing.assert_allclose(result.weight_2_end[0, 0], [1.22826, -0.61011], atol=2e-3)
