@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
+from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,6 +20,7 @@ _LINE: dict[str, Any] = {
     "path_effects": [patheffects.withStroke(linewidth=3.0, foreground="white")],
 }
 _POINT: dict[str, Any] = {"linestyle": "", "marker": "o", "markeredgewidth": 0.8}
+_LARGE: dict[str, Any] = {"linestyle": "", "marker": "x", "color": "#555555", "markersize": 2.6}
 #: losses below are drawn alike
 _FLOOR = 1e-16
 _PANELS = ("final_loss", "growth_start", "growth_end")
@@ -30,7 +31,8 @@ def phase_diagram(dataset: xr.Dataset, *, flips: str = "hidden_flips") -> Figure
 
     Left the loss at the end, in the middle the error's growth rate where learning started, right
     that where it ended: medians over seeds, a cell a setting. Red is unstable. Small circles are
-    the seeds' boundaries, larger ones their medians. A cell without a value is grey.
+    the seeds' boundaries, larger ones their medians; crosses are cells where steps became too large
+    in most seeds, if ``step_size_number`` is there. A cell without a value is grey.
 
     Parameters
     ----------
@@ -71,6 +73,8 @@ def phase_diagram(dataset: xr.Dataset, *, flips: str = "hidden_flips") -> Figure
                 *(edges, _edges(fraction)), np.ma.masked_invalid(median), **_colours(name, median)
             )
             figure.colorbar(mesh, ax=axes, pad=0.02)
+            if name == "final_loss" and "step_size_number" in dataset:
+                _mark_large_steps(axes, dataset, flips)
             axes.plot(dataset["line_ratio"], dataset["line_fraction"], gid="theory", **_LINE)
             if name == "final_loss":
                 _draw_boundary(axes, dataset["boundary"])
@@ -83,7 +87,7 @@ def phase_diagram(dataset: xr.Dataset, *, flips: str = "hidden_flips") -> Figure
             axes.set_title(title, loc="left", fontsize=8)
             tidy(axes)
         figure.axes[0].set_ylabel(axis_label(dataset[flips], width=36))
-        figure.legend(handles=_handles(), loc="outside lower center", ncols=3)
+        figure.legend(handles=_handles(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -158,9 +162,8 @@ def _colours(name: str, values: np.ndarray) -> dict[str, Any]:
         top = max(float(finite.max()) if finite.size else 1.0, 10 * _FLOOR)
         return {"cmap": "viridis", "norm": LogNorm(_FLOOR, top, clip=True)}
     # the scale is that of the unstable side; the stable one may reach far below
-    size = max(float(finite.max()) if finite.size else 0.0, 0.25)
-    norm: Normalize = TwoSlopeNorm(0.0, -size, size)
-    return {"cmap": "RdBu_r", "norm": norm}
+    size = max(float(finite.max()) if finite.size else 0.0, 1.0)
+    return {"cmap": "RdBu_r", "norm": SymLogNorm(0.1, vmin=-size, vmax=size, clip=True)}
 
 
 def _draw_boundary(axes: Axes, boundary: xr.DataArray) -> None:
@@ -170,6 +173,13 @@ def _draw_boundary(axes: Axes, boundary: xr.DataArray) -> None:
         axes.plot(ratio, seed, markerfacecolor="white", markersize=2.6, gid="seed", **style)
     median = boundary.median("seed").values
     axes.plot(ratio, median, markerfacecolor="#D55E00", markersize=5.0, gid="median", **style)
+
+
+def _mark_large_steps(axes: Axes, dataset: xr.Dataset, flips: str) -> None:
+    """Put a dot on each cell whose steps became too large for the flow in most seeds."""
+    large = (dataset["step_size_number"] > 2).median("seed").transpose("ratio", flips).values > 0
+    ratio, fraction = np.meshgrid(dataset["ratio"], dataset[flips], indexing="ij")
+    axes.plot(ratio[large], fraction[large], **_LARGE, gid="large steps")
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
@@ -188,4 +198,5 @@ def _handles() -> list[Line2D]:
         Line2D([], [], **_LINE, label="theory: critical fraction"),
         Line2D([], [], **seed, markersize=2.6, label="simulation: boundary of a seed"),
         Line2D([], [], **{**seed, "markerfacecolor": "#D55E00"}, markersize=5, label="median"),
+        Line2D([], [], **_LARGE, label="steps too large for the flow"),
     ]

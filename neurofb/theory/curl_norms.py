@@ -6,9 +6,9 @@ relax by -X' instead of -X of `neurofb.theory.reduced_matrix` (our derivation):
 
     X' = X - Tᵀ (T D1) / ‖W1‖² - Tᵀ (W2 D2 W1) / ‖W2‖².
 
-The last term takes one of the N directions of the readout away from learning, so that solutions are
-*less* stable than without the constraint. Both terms are of rank one: they do not move the edge of
-the spectrum of a large network.
+The last term takes one of the N directions of the readout away from learning. With hidden flips
+alone solutions are *less* stable for it; with readout flips they can be more. Both terms are of
+rank one: they do not move the edge of the spectrum of a large network.
 """
 
 import numpy as np
