@@ -191,3 +191,33 @@ def test_the_table_of_controlled_updates_is_the_dataset():
         found = [float(number) for number in numbers]
         np.testing.assert_allclose(found[:2], expected[:2], atol=0.06)
         np.testing.assert_allclose(found[2:], expected[2:], atol=0.51)
+
+
+@pytest.mark.parametrize("results", ["linear_modes", "linear_modes_oja"])
+def test_the_tables_of_linear_modes_are_the_datasets(results):
+    ends = load_recipe(f"{ROOT / 'analyses/linear_modes.py'}::ends")
+    found = ends(labels.load(ROOT / f"results/{results}.nc").to_dataset())
+    text = (ROOT / "docs/linear_modes.md").read_text(encoding="utf-8")
+    text = text.split("<!-- oja -->")[results.endswith("oja")]
+    number = r"([\d.]*)"
+    pattern = rf"^\| (.+) \| {number} \({number} to {number}\)" + rf" \| {number}" * 5 + r" \|$"
+    rows = re.findall(pattern, text, re.MULTILINE)
+    assert [row[0] for row in rows] == list(found["condition"].values)
+    for name, *cells in rows:
+        one = found.sel(condition=name)
+        loss = one["final_loss"]
+        shares = [one[f"{which}_overlap"].median() for which in ("mean", "leading", "other")]
+        numbers = [float(cell or "nan") for cell in cells]
+        expected = [loss.median(), loss.min(), loss.max(), *shares]
+        np.testing.assert_allclose(numbers[:6], expected, atol=0.006)
+        np.testing.assert_allclose(
+            numbers[6:], [one["distance"].max(), one["distance_of_mean"]], atol=6e-4
+        )
+
+
+def test_what_is_said_of_the_distance_of_linear_modes_to_theory():
+    distance = labels.load(ROOT / "results/linear_modes_seeds.nc").to_dataset()["distance"]
+    text = " ".join((ROOT / "docs/linear_modes.md").read_text(encoding="utf-8").split())
+    above, medians = int((distance > 0.03).sum()), distance.median("seed")
+    assert f"{above} of {distance.size} runs lie above, up to {float(distance.max()):.3f}" in text
+    assert f"medians {float(medians.min()):.3f} to {float(medians.max()):.3f} by rank" in text
