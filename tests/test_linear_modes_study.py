@@ -42,6 +42,12 @@ def test_every_rule_stands_at_every_rank_with_theory_beside(authors):
     assert float(full["feedback_gap"].isel(step=0).max()) < 1e-6  # svd at full rank: Wᵀ itself
 
 
+def test_with_unlimited_samples_theory_is_the_simulation():
+    dataset = computed("authors", ranks="1,2", num_samples="None", num_steps="400")
+    assert float(dataset["overlap"].isel(step=-1).max()) > 0.5
+    assert float(abs(dataset["overlap"] - dataset["overlap_theory"]).max()) < 1e-10
+
+
 def test_analysis_of_authors(authors, capsys, tmp_path):
     labels.save(authors, tmp_path / "result.zarr")
     words = ["analyse", str(ANALYSES), str(tmp_path / "result.zarr"), "--out", str(tmp_path)]

@@ -39,7 +39,10 @@ def test_public_functions_have_an_example(name):
     assert not without
 
 
-@pytest.mark.parametrize("name", ["config", "run", "study", "recipes", "listing", "dry_run", "cli"])
+MODULES = ["config", "run", "study", "recipes", "listing", "dry_run", "cli", "simulation"]
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_public_functions_of_modules_have_an_example(name):
     module = importlib.import_module(f"neurofb.{name}")
     without = [
