@@ -123,7 +123,7 @@ def mode_endpoints(dataset: xr.Dataset) -> Figure:
     require(dataset, "overlap", "endpoint", dims=("condition", "seed", "mode"))
     with context():
         count = dataset.sizes["condition"]
-        columns = min(count, 3)
+        columns = 2 if count == 4 else min(count, 3)
         rows = -(-count // columns)
         figure = Figure(figsize=(0.6 + 2.0 * columns, 0.7 + 1.9 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
