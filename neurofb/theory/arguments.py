@@ -52,6 +52,24 @@ def positive(**arguments: Numbers) -> tuple[np.ndarray, ...]:
     return _together(arguments)
 
 
+def at_least(least: float | int, **arguments: float | int | np.ndarray) -> None:
+    """Refuse numbers that are below a limit or not finite.
+
+    Raises
+    ------
+    ValueError
+        With the name and value of what is.
+
+    Examples
+    --------
+    >>> at_least(0, rate=0.5, num_steps=np.arange(3))
+    """
+    for name, value in arguments.items():
+        array = np.asarray(value)
+        if not np.all((array >= least) & (array < np.inf)):
+            raise ValueError(f"{name}={value} must be finite and at least {least}")
+
+
 def bisect(
     is_below: Callable[[np.ndarray], Any],
     low: Float[np.ndarray, "..."],

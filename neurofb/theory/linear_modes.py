@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from neurofb.theory.arguments import at_least
+
 
 def saxe_mode(
     time: np.ndarray | float | int,
@@ -13,12 +15,12 @@ def saxe_mode(
     """Return the overlap Λ(t) of a mode that backpropagation learns from a balanced, aligned start.
 
     Λ(t) = e / (e − 1 + s / a0) with e = exp(2 s t / τ) (Saxe, McClelland & Ganguli 2014,
-    arXiv:1312.6120, eq. 6, divided by s): a sigmoid whose delay grows with 1/s.
+    arXiv:1312.6120, their mode divided by s): a sigmoid whose delay grows with 1/s.
 
     Parameters
     ----------
     time
-        t, in units of τ; for gradient descent of step η the number of steps times η, with τ = 1.
+        t ≥ 0, in units of τ; for gradient descent of step η the number of steps times η, and τ = 1.
     singular_value
         s > 0, the mode's strength for inputs of unit covariance.
     start
@@ -34,7 +36,7 @@ def saxe_mode(
     Raises
     ------
     ValueError
-        If a singular value, a start or τ is not positive.
+        If a singular value, a start or τ is not positive, or a time is negative or not finite.
 
     Examples
     --------
@@ -47,6 +49,7 @@ def saxe_mode(
             raise ValueError(f"{name}={value} must be positive")
     if not time_constant > 0:
         raise ValueError(f"time_constant={time_constant} must be positive")
+    at_least(0, time=time)
     # the same with e divided out, so that nothing overflows
     decay = np.exp(-2 * strength * np.asarray(time, float) / time_constant)
     return np.array(1 / (1 + (strength / first - 1) * decay))
@@ -63,7 +66,7 @@ def fixed_feedback_endpoint(p: np.ndarray, singular_values: np.ndarray) -> np.nd
     Parameters
     ----------
     p
-        P in the frame of the modes (..., r, m): P U.
+        P in the frame of the modes (..., r, m): P U; its rows need not be independent.
     singular_values
         s (..., d) with d ≤ m.
 
@@ -75,7 +78,8 @@ def fixed_feedback_endpoint(p: np.ndarray, singular_values: np.ndarray) -> np.nd
     Raises
     ------
     ValueError
-        If there is no mode or one is not positive, or P has fewer columns than there are modes.
+        If there is no mode or one is not positive, or P has fewer columns than there are modes or
+        holds what is not finite.
 
     Examples
     --------
@@ -87,8 +91,11 @@ def fixed_feedback_endpoint(p: np.ndarray, singular_values: np.ndarray) -> np.nd
     d = check_modes(singular_values)
     if p.shape[-1] < d:
         raise ValueError(f"p of shape {p.shape} must have at least {d} columns, one a mode")
+    if not np.isfinite(p).all():
+        raise ValueError("p must hold finite numbers")
     driven = p[..., :d] * singular_values[..., None, :]
-    projector = np.linalg.pinv(driven) @ driven
+    floor = max(driven.shape[-2:]) * np.finfo(float).eps  # rows that only rounding tells apart
+    projector = np.linalg.pinv(driven, rcond=floor) @ driven
     return np.diagonal(projector, axis1=-2, axis2=-1).copy()
 
 
@@ -106,7 +113,7 @@ def oja_flow(p: np.ndarray, moment: np.ndarray, time: float | int) -> np.ndarray
     moment
         C (m, m), symmetric, with no negative eigenvalue.
     time
-        t ≥ 0, in units of one over those of C.
+        t ≥ 0, finite, in units of one over those of C.
 
     Returns
     -------
@@ -116,7 +123,8 @@ def oja_flow(p: np.ndarray, moment: np.ndarray, time: float | int) -> np.ndarray
     Raises
     ------
     ValueError
-        If C is not symmetric, shapes do not fit or the time is negative.
+        If C is not symmetric or has a negative eigenvalue (P then may leave in finite time), shapes
+        do not fit, the time is negative or a number is not finite.
 
     Examples
     --------
@@ -124,13 +132,17 @@ def oja_flow(p: np.ndarray, moment: np.ndarray, time: float | int) -> np.ndarray
     >>> np.allclose(flow, np.diag([1.0, 0.0]))
     True
     """
-    if moment.ndim != 2 or moment.shape != (p.shape[-1],) * 2:
+    if p.ndim != 2 or not np.isfinite(p).all():
+        raise ValueError(f"p of shape {p.shape} must be (r, m), of finite numbers")
+    if moment.shape != (p.shape[-1],) * 2:
         raise ValueError(f"moment of shape {moment.shape} must be {(p.shape[-1],) * 2}")
     if not np.allclose(moment, moment.T):
         raise ValueError("moment must be symmetric")
-    if not time >= 0:
-        raise ValueError(f"time={time} must not be negative")
+    at_least(0, time=time)
     values, vectors = np.linalg.eigh(moment)
+    if values[0] < -1e-10 * np.abs(values).max():
+        raise ValueError(f"moment must have no negative eigenvalue, not {values[0]:.4g}")
+    values = np.maximum(values, 0.0)
     values, vectors = values[::-1], vectors[:, ::-1]  # largest first
     rotation, echelon = _echelon(p @ vectors)
     occupied = np.abs(echelon) > 1e-13 * max(np.abs(echelon).max(), 1e-300)
@@ -171,7 +183,7 @@ def kolen_pollack_gap(
     Raises
     ------
     ValueError
-        If η λ is not 0 to 1.
+        If η, λ or a number of steps is negative, or η λ is above 1.
 
     Examples
     --------
@@ -179,10 +191,11 @@ def kolen_pollack_gap(
     >>> gap.round(3)
     array([0.732])
     """
+    at_least(0, num_steps=num_steps, learning_rate=learning_rate, weight_decay=weight_decay)
     kept = 1 - learning_rate * weight_decay
-    if not 0 <= kept <= 1:
+    if kept < 0:
         raise ValueError(
-            f"learning_rate * weight_decay = {learning_rate * weight_decay} must be 0 to 1"
+            f"learning_rate * weight_decay = {learning_rate * weight_decay} must be at most 1"
         )
     return np.array(gap * kept ** np.asarray(num_steps))
 

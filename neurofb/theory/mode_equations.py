@@ -1,14 +1,13 @@
 """The equations of linear learning in the frame of the task's modes, for whitened inputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from neurofb.theory.arguments import at_least, within_one
 from neurofb.theory.linear_modes import check_modes
-
-#: matrices of two-layer networks, any leading dims
-Matrices = dict[str, np.ndarray]
+from neurofb.theory.mode_rules import EQUATIONS, Matrices, Seen, transposed
 
 
 class ModeCurves(NamedTuple):
@@ -110,7 +109,9 @@ def integrate_modes(
     Raises
     ------
     ValueError
-        If there is no such rule, it misses a matrix, there is no mode, or one is not positive.
+        If there is no such rule, it misses a matrix or shapes do not fit each other, there is no
+        mode, one is not positive or they are more than W1 and W2 allow, or a setting is not in its
+        range.
 
     Examples
     --------
@@ -122,16 +123,21 @@ def integrate_modes(
            [0.21, 0.  ],
            [0.96, 0.01]])
     """
-    if rule not in _EQUATIONS:
-        raise ValueError(f"rule={rule!r} must be one of {', '.join(_EQUATIONS)}")
+    if rule not in EQUATIONS:
+        raise ValueError(f"rule={rule!r} must be one of {', '.join(EQUATIONS)}")
     check_modes(singular_values)
-    equations = _EQUATIONS[rule]
+    equations = EQUATIONS[rule]
     names = ("W1", "W2", *equations.needs)
     missing = set(names) - set(start)
     if missing:
         raise ValueError(f"start of {rule!r} misses {', '.join(sorted(missing))}")
+    at_least(0, num_steps=num_steps, learning_rate=learning_rate, feedback_rate=feedback_rate)
+    at_least(0, weight_decay=weight_decay)
+    at_least(1, record_every=record_every)
+    within_one(feedback_decay=feedback_decay)
     state = {name: np.array(start[name], dtype=float) for name in names}
     m, n, d = state["W2"].shape[-2], state["W1"].shape[-1], singular_values.shape[-1]
+    _check_shapes(state, d)
     strengths = np.zeros((*singular_values.shape[:-1], m, n))
     strengths[..., np.arange(d), np.arange(d)] = singular_values
     rates = dict.fromkeys(names, feedback_rate) | {"W1": learning_rate, "W2": learning_rate}
@@ -143,7 +149,7 @@ def integrate_modes(
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is a result
         for step in range(1, num_steps + 1):
             error = strengths - state["W2"] @ state["W1"]
-            change = error @ _t(state["W1"])
+            change = error @ transposed(state["W1"])
             seen = Seen(state, change, error, strengths)
             changes = {"W2": change, "W1": equations.back(state, error), **equations.learn(seen)}
             for name, direction in changes.items():
@@ -159,83 +165,16 @@ def integrate_modes(
     return ModeCurves(np.where(kept, overlap, np.nan), np.array(steps))
 
 
-class Seen(NamedTuple):
-    """What a rule for Q and P may read: E, W2's own change E W1ᵀ, S, and the matrices."""
-
-    state: Matrices
-    change: np.ndarray
-    error: np.ndarray
-    strengths: np.ndarray
-
-
-class _Equations(NamedTuple):
-    """How the error goes back, how Q and P learn, which matrices that needs."""
-
-    needs: tuple[str, ...]
-    back: Callable[[Matrices, np.ndarray], np.ndarray]
-    learn: Callable[[Seen], Matrices]
-    q_follows_weight: bool = False
-
-
-def _nothing(seen: Seen) -> Matrices:
-    del seen
-    return {}
-
-
-def _fixed_p(seen: Seen) -> Matrices:
-    return {"Q": _t(seen.state["P"] @ seen.change)}
-
-
-def _oja(seen: Seen, moment: np.ndarray) -> Matrices:
-    p = seen.state["P"]
-    driven = p @ moment
-    return _fixed_p(seen) | {"P": driven - driven @ _t(p) @ p}
-
-
-def _oja_targets(seen: Seen) -> Matrices:
-    return _oja(seen, seen.strengths @ _t(seen.strengths))
-
-
-def _oja_error(seen: Seen) -> Matrices:
-    return _oja(seen, seen.error @ _t(seen.error))
-
-
-def _normative(seen: Seen) -> Matrices:
-    q, p = seen.state["Q"], seen.state["P"]
-    gap = _t(seen.state["W2"]) - q @ p
-    return {"Q": gap @ _t(p), "P": _t(q) @ gap}
-
-
-def _factored(seen: Seen) -> Matrices:
-    return _fixed_p(seen) | {"P": _t(seen.change @ seen.state["Q"])}
-
-
-def _through_transpose(state: Matrices, error: np.ndarray) -> np.ndarray:
-    return _t(state["W2"]) @ error
-
-
-def _through_b(state: Matrices, error: np.ndarray) -> np.ndarray:
-    return state["B"] @ error
-
-
-def _through_qp(state: Matrices, error: np.ndarray) -> np.ndarray:
-    return state["Q"] @ (state["P"] @ error)
-
-
-_EQUATIONS = {
-    "BP": _Equations((), _through_transpose, _nothing),
-    "FA": _Equations(("B",), _through_b, _nothing),
-    "low-rank FA": _Equations(("Q", "P"), _through_qp, _nothing),
-    "LDFA fixed P": _Equations(("Q", "P"), _through_qp, _fixed_p, True),
-    "LDFA Oja targets": _Equations(("Q", "P"), _through_qp, _oja_targets, True),
-    "LDFA Oja error": _Equations(("Q", "P"), _through_qp, _oja_error, True),
-    "LDFA normative": _Equations(("Q", "P"), _through_qp, _normative),
-    "LDFA factored KP": _Equations(("Q", "P"), _through_qp, _factored),
-}
-
-
-def _t(matrix: np.ndarray) -> np.ndarray:
-    return np.swapaxes(matrix, -1, -2)
+def _check_shapes(state: Matrices, d: int) -> None:
+    """Refuse matrices that do not fit each other, or have no room for the modes."""
+    (k, n), m = state["W1"].shape[-2:], state["W2"].shape[-2]
+    r = state["Q"].shape[-1] if "Q" in state else 0
+    wanted = {"W1": (k, n), "W2": (m, k), "Q": (k, r), "P": (r, m), "B": (k, m)}
+    for name, matrix in state.items():
+        if matrix.shape[-2:] != wanted[name]:
+            raise ValueError(f"start: {name} of shape {matrix.shape} must end in {wanted[name]}")
+    if d > min(m, n):
+        raise ValueError(f"singular_values: {d} must be at most {min(m, n)}, the smaller of m, n")
 
 
 def _overlap(state: Matrices, singular_values: np.ndarray) -> np.ndarray:

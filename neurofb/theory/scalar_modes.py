@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from neurofb.theory.arguments import at_least, positive
+
 
 class ScalarFeedback(NamedTuple):
     """Weights a = w2, b = w1 of a scalar network, and the factors q, p of its feedback."""
@@ -37,10 +39,16 @@ def scalar_fa(
     a, b
         Initial weights of the second and the first layer.
 
+    Returns
+    -------
+    tuple[float, float]
+        a*, b* with a* b* = s.
+
     Raises
     ------
     ValueError
-        If s is not positive or β is zero (a zero feedback teaches the first layer nothing).
+        If s is not positive, β is zero (a zero feedback teaches the first layer nothing), or a
+        number is not finite.
 
     Examples
     --------
@@ -48,10 +56,10 @@ def scalar_fa(
     >>> round(b, 4), round(a * b, 9)
     (1.9129, 3.5)
     """
-    if not singular_value > 0:
-        raise ValueError(f"singular_value={singular_value} must be positive")
-    if feedback == 0 or not math.isfinite(feedback):
-        raise ValueError(f"feedback={feedback} must be finite and not zero")
+    positive(singular_value=singular_value)
+    if feedback == 0:
+        raise ValueError("feedback=0 must not be zero")
+    at_least(-np.finfo(float).max, feedback=feedback, a=a, b=b)
     cubic = np.array([1 / (2 * feedback), 0.0, a - b**2 / (2 * feedback), -singular_value])
     roots = np.roots(cubic)
     real = roots.real[np.abs(roots.imag) <= 1e-9 * np.abs(roots).max()]
@@ -75,14 +83,14 @@ def scalar_normative(
 ) -> ScalarFeedback:
     """Integrate a scalar mode whose feedback q p descends ½ (a − q p)².
 
-    a' = b e, b' = q p e, q' = ρ (a − q p) p, p' = ρ (a − q p) q with e = s − a b, to 1e-12 by an
-    implicit Runge-Kutta method. It ends at a b = s and q p = a (equations: Hanut & Kadmon 2025,
-    arXiv:2502.20580, for one mode).
+    a' = b e, b' = q p e, q' = ρ (a − q p) p, p' = ρ (a − q p) q with e = s − a b, by an implicit
+    Runge-Kutta method of relative tolerance 1e-10. It ends at a b = s and q p = a (equations: Hanut
+    & Kadmon 2025, arXiv:2502.20580, for one mode).
 
     Parameters
     ----------
     time
-        Increasing times, from 0, in units of the weights' time constant.
+        Increasing times ≥ 0, the last above 0, in units of the weights' time constant.
     singular_value
         s > 0.
     rate
@@ -90,10 +98,16 @@ def scalar_normative(
     a, b, q, p
         Initial values.
 
+    Returns
+    -------
+    ScalarFeedback
+        a, b, q and p, each of the shape of `time`.
+
     Raises
     ------
     ValueError
-        If s is not positive, ρ is negative, or q = p = 0, which never learns.
+        If times are none or do not increase, s is not positive, ρ is negative, or q = p = 0, which
+        never learns.
 
     Examples
     --------
@@ -101,10 +115,10 @@ def scalar_normative(
     >>> (mode.a * mode.b)[-1].round(9), (mode.q * mode.p - mode.a)[-1].round(9) + 0.0
     (np.float64(2.0), np.float64(0.0))
     """
-    if not singular_value > 0:
-        raise ValueError(f"singular_value={singular_value} must be positive")
-    if not rate >= 0:
-        raise ValueError(f"rate={rate} must not be negative")
+    at_least(0, time=time, rate=rate)
+    if time.size == 0 or not time[-1] > 0 or not (np.diff(time) > 0).all():
+        raise ValueError(f"time={time} must increase, to above 0")
+    positive(singular_value=singular_value)
     if q == 0 and p == 0:
         raise ValueError("q=0 and p=0 must not both be zero: such feedback never learns")
 
@@ -145,6 +159,11 @@ def scalar_factored_kp(
         ρ, the feedback's rate over that of the weight.
     q, p
         Initial values.
+
+    Returns
+    -------
+    ndarray
+        q p, of the shape of `distance`.
 
     Examples
     --------

@@ -108,6 +108,10 @@ def test_fixed_feedback_endpoint():
         [1, 1, 0, 0],
         atol=1e-12,
     )
+    again = np.vstack([p, mixed, rng.standard_normal((40, 2)) @ p])  # rank 2 still, to rounding
+    np.testing.assert_allclose(theory.fixed_feedback_endpoint(again, s), answer, atol=1e-12)
+    whole = theory.fixed_feedback_endpoint(rng.standard_normal((5, 6)), s)
+    np.testing.assert_allclose(whole, 1, atol=1e-12)
 
 
 @pytest.mark.parametrize("rank", [4, 8])
@@ -230,18 +234,48 @@ def test_what_diverges_is_nan_from_there_on():
         (lambda: theory.oja_flow(np.eye(2), np.eye(2), -1.0), "time=-1.0"),
         (
             lambda: theory.kolen_pollack_gap(np.ones(1), 1, learning_rate=2, weight_decay=1),
-            "must be 0 to 1",
+            "must be at most 1",
         ),
+        (
+            lambda: theory.kolen_pollack_gap(np.ones(1), 1, learning_rate=-1, weight_decay=-1),
+            "learning_rate=-1",
+        ),
+        (lambda: theory.saxe_mode(np.array([0.0, -1.0]), 1.0, 0.1), "time=.* at least 0"),
+        (lambda: theory.fixed_feedback_endpoint(np.eye(2) * np.nan, np.ones(2)), "p must hold"),
+        (lambda: theory.oja_flow(np.ones(2), np.eye(2), 1.0), r"p of shape \(2,\)"),
+        (lambda: theory.oja_flow(np.eye(2) * np.nan, np.eye(2), 1.0), "finite"),
+        (lambda: theory.oja_flow(np.eye(2), np.eye(2), np.inf), "time=inf"),
+        (lambda: theory.oja_flow(np.ones((1, 2)), np.diag([1.0, -1]), 1.0), "eigenvalue, not -1"),
         (lambda: theory.scalar_fa(0, 1), "singular_value=0"),
         (lambda: theory.scalar_fa(1, 0), "feedback=0"),
+        (lambda: theory.scalar_fa(1, 1, b=np.nan), "b=nan"),
+        (lambda: theory.scalar_normative(np.ones(0), 1), "must increase"),
+        (lambda: theory.scalar_normative(np.zeros(1), 1), "must increase"),
+        (lambda: theory.scalar_normative(np.array([2.0, 1.0]), 1), "must increase"),
         (lambda: theory.scalar_normative(np.ones(1), -1), "singular_value=-1"),
         (lambda: theory.scalar_normative(np.ones(1), 1, rate=-1), "rate=-1"),
         (lambda: theory.scalar_normative(np.ones(1), 1, q=0, p=0), "never learns"),
         (lambda: theory.integrate_modes({}, np.ones(1), "DFA"), "rule='DFA'"),
         (lambda: theory.integrate_modes({}, np.ones(0), "BP"), "at least one"),
+        (lambda: integrate(singular_values=np.ones(3)), "3 must be at most 2"),
+        (lambda: integrate("low-rank FA", Q=np.ones((2, 1)), P=np.ones((1, 3))), "P of shape"),
+        (lambda: integrate("FA", B=np.ones((2, 3))), "B of shape"),
+        (lambda: integrate(W2=np.ones((2, 3))), "W2 of shape"),
+        (lambda: integrate(record_every=0), "record_every=0"),
+        (lambda: integrate(num_steps=-1), "num_steps=-1"),
+        (lambda: integrate(learning_rate=-1), "learning_rate=-1"),
+        (lambda: integrate(weight_decay=float("nan")), "weight_decay=nan"),
+        (lambda: integrate(feedback_decay=1.1), "feedback_decay=1.1"),
         (lambda: theory.in_mode_frame([np.eye(2)], None, None, np.eye(2), np.eye(2)), "not 1"),
     ],
 )
 def test_bad_input(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def integrate(rule="BP", singular_values=np.ones(2), W1=np.eye(2), W2=np.eye(2), Q=None, P=None,
+              B=None, **settings):  # fmt: skip
+    matrices = {"W1": W1, "W2": W2, "Q": Q, "P": P, "B": B}
+    start = {name: matrix for name, matrix in matrices.items() if matrix is not None}
+    return theory.integrate_modes(start, singular_values, rule, **{"num_steps": 2} | settings)
