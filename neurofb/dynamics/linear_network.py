@@ -10,9 +10,10 @@ import torch
 import xarray as xr
 
 from neurofb import labels as naming
+from neurofb.dynamics.linear_rules import RULES
 from neurofb.dynamics.linear_settings import LinearCondition, LinearTraining
 from neurofb.dynamics.linear_start import LinearStart, initial_weights
-from neurofb.dynamics.linear_state import LinearState, rule_and_size
+from neurofb.dynamics.linear_state import LinearState, normalised, rule_and_size
 from neurofb.dynamics.linear_task import LinearTask
 
 #: a loss of this many times that of a silent network counts as diverged
@@ -68,7 +69,8 @@ def simulate_linear(
     -----
     RuntimeWarning
         If a step is beyond the stability of the solution: η ≥ 2 / λ_max with λ_max of the loss'
-        Hessian at the balanced solution, or for Oja's rule a feedback rate ≥ 1 / λ_max(C).
+        Hessian at the balanced solution, or for Oja's rules a feedback rate ≥ 1 / λ_max(C), C the
+        second moment of the targets (normalised where the condition's is).
 
     Examples
     --------
@@ -152,7 +154,9 @@ def warn_if_unstable(
     At the balanced solution of depth L the Hessian of half the summed squared error has the largest
     eigenvalue λ_max = L s^(2 − 2/L) λ_x (our derivation; exact for Σ_xx = I, else an upper bound),
     s the largest singular value of the teacher, λ_x that of Σ_xx. Feedback that is no transpose has
-    other solutions, which may be steeper.
+    other solutions, which may be steeper. Oja's rule leaves its fixed points at a rate of
+    1 / λ_max(C); the error's C starts as that of the targets, but grows where feedback
+    that turns raises the error, so that "LDFA Oja error" may diverge below this limit too.
 
     Examples
     --------
@@ -163,7 +167,9 @@ def warn_if_unstable(
     strength = torch.linalg.matrix_norm(task.teacher, 2)
     steepness = torch.linalg.matrix_norm(task.input_covariance, 2)
     limit = float((2 / (depth * strength ** (2 - 2 / depth) * steepness)).min())
-    oja_limit = float((1 / torch.linalg.matrix_norm(task.output_covariance, 2)).min())
+    moments = torch.stack([task.output_covariance] * 2)  # as it is, and normalised
+    moments[1] = normalised(moments[1], torch.tensor(True, device=moments.device))
+    oja_limits = (1 / torch.linalg.matrix_norm(moments, 2)).amin(-1).tolist()
     for condition in conditions:
         rate = condition.rate("learning_rate", training)
         if rate >= limit:
@@ -174,7 +180,8 @@ def warn_if_unstable(
                 stacklevel=3,
             )
         rate = condition.rate("feedback_rate", training)
-        if condition.rule == "LDFA Oja targets" and not condition.normalise and rate >= oja_limit:
+        oja_limit = oja_limits[condition.normalise]
+        if RULES[condition.rule].learns_moment and rate >= oja_limit:
             warnings.warn(
                 f"condition {condition.name!r}: feedback_rate={rate:g} is beyond the stability of "
                 f"Oja's rule, 1 / lambda_max = {oja_limit:.4g} of the targets' second moment",

@@ -64,7 +64,11 @@ def normative(signals: LinearSignals) -> Changes:
 
 
 def factored_kolen_pollack(signals: LinearSignals) -> Changes:
-    """Push W's change through both factors: dQ = dWᵀ Pᵀ, dP = Qᵀ dWᵀ (positive feedback)."""
+    """Push W's change through both factors: dQ = dWᵀ Pᵀ, dP = Qᵀ dWᵀ.
+
+    Positive feedback: nothing holds Q P at Wᵀ. At the authors' sizes with r = 8 it diverges at W's
+    own rate, and does not at a third of it or less.
+    """
     return signals.change.mT @ signals.p.mT, signals.q.mT @ signals.change.mT
 
 
@@ -107,6 +111,8 @@ class LinearRule:
         approximation of Wᵀ: weight transport).
     learns_like_weight
         Whether Q has the rate and the decay of W (Kolen-Pollack), and not the feedback's rate.
+    learns_moment
+        Whether P learns a second moment (Oja), which may be normalised.
     transports_weights
         Whether learning reads W.
 
@@ -121,6 +127,7 @@ class LinearRule:
     map: Literal["transpose", "dense", "low-rank"] = "low-rank"
     start: Literal["fixed", "small", "svd"] = "small"
     learns_like_weight: bool = False
+    learns_moment: bool = False
     transports_weights: bool = False
 
 
@@ -130,8 +137,8 @@ RULES: dict[str, LinearRule] = {
     "FA": LinearRule(back=_dense, map="dense", start="fixed"),
     "low-rank FA": LinearRule(start="fixed"),
     "LDFA fixed P": LinearRule(kolen_pollack, learns_like_weight=True),
-    "LDFA Oja targets": LinearRule(oja_targets, learns_like_weight=True),
-    "LDFA Oja error": LinearRule(oja_error, learns_like_weight=True),
+    "LDFA Oja targets": LinearRule(oja_targets, learns_like_weight=True, learns_moment=True),
+    "LDFA Oja error": LinearRule(oja_error, learns_like_weight=True, learns_moment=True),
     "LDFA normative": LinearRule(normative, start="svd", transports_weights=True),
     "LDFA factored KP": LinearRule(factored_kolen_pollack, start="svd"),
 }

@@ -82,15 +82,17 @@ class LinearCondition:
     learning_rate, feedback_rate, feedback_decay, weight_decay
         In the place of the training's; None: as there.
     start
-        Where Q and P start, in the place of the rule's own (see `neurofb.dynamics.LinearRule`).
+        Where Q and P start, in the place of the rule's own (see `neurofb.dynamics.LinearRule`);
+        the B of "FA" has no "svd".
     normalise
-        Divide Oja's second moment by its largest diagonal entry, as the authors do in deep nets.
+        For Oja's rules: divide the second moment by its largest diagonal entry, as the authors do
+        in deep nets.
 
     Raises
     ------
     ValueError
-        If there is no such rule, the rank is missing, below 1 or given to a rule without one, or a
-        rate is not in its range.
+        If there is no such rule, the rank is missing, below 1 or given to a rule without one, a
+        rate is not in its range, or the rule has no such start or nothing to normalise.
 
     Examples
     --------
@@ -118,6 +120,10 @@ class LinearCondition:
             raise ValueError(f"rank={self.rank} must be None: {self.rule!r} has no rank")
         if self.start not in (None, "fixed", "small", "svd"):
             raise ValueError(f"start={self.start!r} must be 'fixed', 'small', 'svd' or None")
+        if self.start is not None and (self.rule == "BP" or (self.start == "svd" and not ranked)):
+            raise ValueError(f"start={self.start!r} is not for {self.rule!r}")
+        if self.normalise and not RULES[self.rule].learns_moment:
+            raise ValueError(f"normalise=True is for Oja's rules, not for {self.rule!r}")
         check_rates(self)
         if not self.name:
             name = f"{self.rule} r={self.rank}" if ranked else self.rule

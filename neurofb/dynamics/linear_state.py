@@ -89,11 +89,11 @@ class LinearState:
             own, own_starts = zip(*pairs, strict=True)
             self.groups.append(_Group(own, own_starts, indices[0], training, like))
 
-    def product(self) -> Tensor:
-        """Return W_L … W_1."""
-        total = self.weights[0]
+    def product(self, where: slice = slice(None)) -> Tensor:
+        """Return W_L … W_1 (seed, condition, m, n) of all conditions, or of some."""
+        total = self.weights[0][:, where]
         for weight in self.weights[1:]:
-            total = weight @ total
+            total = weight[:, where] @ total
         return total
 
     def step(self) -> None:
@@ -154,16 +154,17 @@ class LinearState:
 
     def _error_moment(self, group: _Group, layer: int) -> Tensor:
         """Return the mean of δ_l δ_lᵀ for the conditions of a group."""
-        moment = self.task.error_moment(self.product()[:, group.where])
-        back = torch.eye(moment.shape[-1]).to(moment)
-        for above in range(len(self.weights) - 1, layer, -1):
+        moment = self.task.error_moment(self.product(group.where))
+        for above in range(len(self.weights) - 1, layer, -1):  # B M, then B (B M)ᵀ = B M Bᵀ
             weight = self.weights[above][:, group.where]
-            back = group.rule.back(weight, group.q[above - 1], group.p[above - 1], back)
-        return _normalised(back @ moment @ back.mT, group.normalise)
+            for _ in range(2):
+                q, p = group.q[above - 1], group.p[above - 1]
+                moment = group.rule.back(weight, q, p, moment).mT
+        return normalised(moment, group.normalise)
 
     def _target_moment(self, group: _Group) -> Tensor:
         """Return Σ_yy."""
-        return _normalised(self.output_covariance, group.normalise)
+        return normalised(self.output_covariance, group.normalise)
 
     def record(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return overlaps (seed, condition, mode), loss and feedback gap (seed, condition)."""
@@ -172,7 +173,7 @@ class LinearState:
         overlap = along.sum(-1) / self.modes.singular_value[:, None]
         gap = torch.zeros(product.shape[:2]).to(product)
         for layer, weight in enumerate(self.weights[1:]):
-            eye = torch.eye(weight.shape[-2]).to(weight)
+            eye = torch.eye(weight.shape[-2], dtype=weight.dtype, device=weight.device)
             maps = [
                 g.rule.back(weight[:, g.where], g.q[layer], g.p[layer], eye) for g in self.groups
             ]
@@ -200,7 +201,13 @@ def _stack(matrices: Sequence[tuple[Tensor, ...]], layer: int, axis: int, like: 
     return torch.stack([pad(x, p) for x, p in zip(layers, padding, strict=True)], dim=1)
 
 
-def _normalised(moment: Tensor, chosen: Tensor) -> Tensor:
-    """Divide a second moment by its largest diagonal entry, in the conditions that ask for it."""
+def normalised(moment: Tensor, chosen: Tensor) -> Tensor:
+    """Divide a second moment (…, m, m) by its largest diagonal entry, where `chosen` is true.
+
+    Examples
+    --------
+    >>> normalised(torch.diag(torch.tensor([4.0, 2.0])), torch.tensor(True)).diagonal()
+    tensor([1.0000, 0.5000])
+    """
     largest = moment.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None]
     return moment / torch.where(chosen & (largest > 0), largest, 1.0)

@@ -39,8 +39,8 @@ class LinearTask:
     Raises
     ------
     ValueError
-        If shapes do not fit, there is no seed, a number is not finite, or a task has no mode
-        (its Σ_yx is zero).
+        If shapes do not fit, there is no seed or one twice, a number is not finite or not floating
+        point, Σ_xx is not symmetric, or a task has no mode (its Σ_yx is zero).
 
     Examples
     --------
@@ -64,8 +64,19 @@ class LinearTask:
             raise ValueError(
                 f"input_covariance of shape {covariance} must be {(shape[0], *shape[2:] * 2)}"
             )
-        if not (self.teacher.isfinite().all() and self.input_covariance.isfinite().all()):
-            raise ValueError("teacher and input_covariance must hold finite numbers")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds} must be different")
+        if self.residual is not None and tuple(self.residual.shape) != (*shape[:2], shape[1]):
+            raise ValueError(
+                f"residual of shape {tuple(self.residual.shape)} must be {(*shape[:2], shape[1])}"
+            )
+        for name in ("teacher", "input_covariance", "residual"):
+            value = getattr(self, name)
+            if value is not None and not (value.is_floating_point() and value.isfinite().all()):
+                raise ValueError(f"{name} must hold finite floating-point numbers")
+        skew = (self.input_covariance - self.input_covariance.mT).abs().max()
+        if skew > 1e-4 * self.input_covariance.abs().max():
+            raise ValueError("input_covariance must be symmetric")
         if not self.output_input.flatten(1).any(dim=1).all():
             raise ValueError("the task of a seed has zero modes: targets must depend on inputs")
 
@@ -194,7 +205,8 @@ def task_from_data(
     Raises
     ------
     ValueError
-        If there is no sample or not a target for each, or the targets do not depend on the inputs.
+        If there is no sample or not a target for each, these are not matrices, or the targets do
+        not depend on the inputs.
 
     Examples
     --------
@@ -202,6 +214,11 @@ def task_from_data(
     >>> task_from_data(x, 3 * x).teacher
     tensor([[[3.]]])
     """
+    if inputs.ndim != 2 or targets.ndim != 2:
+        raise ValueError(
+            f"inputs and targets must be (sample, …), not of shapes {tuple(inputs.shape)} and "
+            f"{tuple(targets.shape)}"
+        )
     if len(inputs) == 0 or len(inputs) != len(targets):
         raise ValueError(
             f"inputs and targets must be equally many and at least one, not {len(inputs)} and "

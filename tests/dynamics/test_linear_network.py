@@ -1,5 +1,6 @@
 """Batched linear learning: equal to autograd on data, to the pathways, to itself alone."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -306,20 +307,53 @@ def test_the_number_of_the_warning_is_the_limit():
     assert np.nanmax(loss) > 100 * loss[0]
 
 
-def test_warning_of_deep_networks():
-    task = random_task(6, 5, 2, num_samples=None, seeds=(0,))
-    s = task.modes().singular_value.max().item()
-    training = LinearTraining(hidden=(5, 5), learning_rate=1, num_steps=0)
-    with pytest.warns(RuntimeWarning, match=f"{2 / (3 * s ** (4 / 3)):.4g}"):
-        simulate_linear(task, [LinearCondition(rule="BP")], training)
+def steepest(task, depth):
+    """Largest eigenvalue of the loss' Hessian at the balanced solution, by autograd."""
+    u, s, vh = torch.linalg.svd(task.teacher[0])
+    root = s.diag() ** (1 / depth)
+    weights = (root @ vh, *[root] * (depth - 2), u @ root)
+
+    def loss(*weights):
+        product = weights[0]
+        for weight in weights[1:]:
+            product = weight @ product
+        error = task.teacher[0] - product
+        return (error @ task.input_covariance[0] * error).sum() / 2
+
+    blocks = torch.autograd.functional.hessian(loss, weights)
+    size = task.teacher[0].numel()
+    whole = torch.cat([torch.cat([b.reshape(size, size) for b in row], 1) for row in blocks])
+    return torch.linalg.eigvalsh(whole)[-1].item()
 
 
-def test_warning_of_oja():
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_the_warning_counts_the_hessian(depth):
+    """2 / λ_max for Σ_xx = I; for a sample's covariance at most that."""
+    settings = {"hidden": (4,) * (depth - 1), "learning_rate": 1, "num_steps": 0}
+    limits = []
+    for num_samples in (None, 30):
+        task = random_task(4, 4, 2, num_samples=num_samples, seeds=(0,))
+        with pytest.warns(RuntimeWarning) as warned:
+            simulate_linear(task, [LinearCondition(rule="BP")], LinearTraining(**settings))
+        number = re.search(r"lambda_max = (\S+)", str(warned[0].message))[1]
+        limits.append(float(number) * steepest(task, depth) / 2)
+    assert limits[0] == pytest.approx(1, rel=1e-3)
+    assert 0.4 < limits[1] < 1
+
+
+@pytest.mark.parametrize("rule", ["LDFA Oja targets", "LDFA Oja error"])
+@pytest.mark.parametrize("normalise", [False, True])
+def test_warning_of_oja(rule, normalise):
     task = random_task(6, 5, 2, num_samples=None, seeds=(0,))
     limit = task.modes().singular_value.max().item() ** -2
+    if normalise:
+        limit *= task.output_covariance[0].diagonal().max().item()
+    chosen = condition(rule, normalise=normalise)
     training = LinearTraining(hidden=(5,), num_steps=0, feedback_rate=1.01 * limit)
     with pytest.warns(RuntimeWarning, match=f"feedback_rate=.* = {limit:.4g} of the targets"):
-        simulate_linear(task, [condition("LDFA Oja targets")], training)
+        simulate_linear(task, [chosen], training)
+    training = LinearTraining(hidden=(5,), num_steps=0, feedback_rate=0.99 * limit)
+    simulate_linear(task, [chosen], training)  # a warning would be an error
 
 
 def test_divergence_is_a_result():
@@ -347,6 +381,9 @@ def test_divergence_is_a_result():
         (lambda: LinearCondition(rule="LDFA fixed P"), "rank=None"),
         (lambda: LinearCondition(rule="LDFA fixed P", rank=0), "rank=0"),
         (lambda: LinearCondition(rule="BP", rank=2), "rank=2 must be None"),
+        (lambda: LinearCondition(rule="BP", start="small"), "start='small' is not for 'BP'"),
+        (lambda: LinearCondition(rule="FA", start="svd"), "start='svd' is not for 'FA'"),
+        (lambda: condition("LDFA fixed P", normalise=True), "not for 'LDFA fixed P'"),
         (lambda: LinearCondition(rule="BP", learning_rate=-1), "learning_rate=-1"),
         (lambda: LinearCondition(rule="BP", feedback_decay=0), "feedback_decay=0"),
         (lambda: LinearTraining(hidden=()), r"hidden=\(\)"),

@@ -82,13 +82,21 @@ def test_protocol():
         (lambda: random_task(0, 4, 1), "num_inputs=0"),
         (lambda: random_task(num_samples=0), "num_samples=0"),
         (lambda: random_task(seeds=()), "at least one seed"),
+        (lambda: random_task(6, 5, 2, seeds=(1, 1)), r"seeds=\(1, 1\) must be different"),
         (lambda: task_from_data(torch.ones(2, 1), torch.zeros(2, 1)), "zero modes"),
         (lambda: task_from_data(torch.ones(2, 1), torch.ones(3, 1)), "not 2 and 3"),
         (lambda: LinearTask(torch.ones(1, 2, 2), torch.ones(1, 3, 3), (0,)), "input_covariance"),
         (lambda: LinearTask(torch.ones(2, 2, 2), torch.ones(2, 2, 2), (0,)), "teacher of shape"),
         (lambda: LinearTask(torch.ones(1, 1, 1) / 0, torch.ones(1, 1, 1), (0,)), "finite"),
+        (lambda: one_task(residual=torch.ones(1, 3, 3)), "residual of shape"),
+        (lambda: one_task(residual=torch.ones(1, 2, 2) / 0), "residual must hold finite"),
+        (lambda: one_task(torch.tensor([[[1.0, 1], [0, 1]]])), "symmetric"),
     ],
 )
 def test_bad_input(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def one_task(covariance=torch.eye(2)[None], residual=None):
+    return LinearTask(torch.ones(1, 2, 2), covariance, (0,), residual)
