@@ -172,6 +172,54 @@ def test_7_factored_kolen_pollack_feeds_itself():
     assert q * p == pytest.approx(0.25 * np.exp(4 * (a - 0.1)), rel=0.01)
 
 
+# ---------------------------------------------------------------- what the rules select
+
+
+def test_oja_on_targets_selects_the_leading_modes():
+    """All of the first r and next to nothing of the others, where a fixed P scatters."""
+    task = random_task(24, 20, 12, num_samples=None, seeds=(0, 1, 2))
+    conditions = [
+        LinearCondition(rule=f"LDFA {name}", rank=4) for name in ("Oja targets", "fixed P")
+    ]
+    training = LinearTraining(
+        hidden=(20,), learning_rate=0.02, feedback_rate=5e-3, feedback_decay=1, num_steps=2000,
+        start_scale=0.1,
+    )  # fmt: skip
+    oja, fixed = simulate_linear(task, conditions, training).overlap.isel(step=-1).values
+    assert oja[:, :4].min() > 0.99
+    assert np.abs(oja[:, 4:]).max() < 0.1
+    assert fixed[:, :4].max() < 0.9
+    assert fixed[:, 4:].max() > 0.2
+
+
+def test_p_along_the_leading_modes_learns_these():
+    task = random_task(24, 20, 12, num_samples=None, seeds=(0,))
+    condition = LinearCondition(rule="LDFA fixed P", rank=4)
+    training = LinearTraining(
+        hidden=(20,), learning_rate=0.03, weight_decay=0, num_steps=1500, start_scale=1e-3
+    )
+    (start,) = initial_weights(task, [condition], training)
+    start = start._replace(p=(start.p[0][:, :, :4] @ task.modes().output[:, :, :4].mT,))
+    overlap = simulate_linear(task, [condition], training, starts=[start]).overlap.values
+    np.testing.assert_allclose(overlap[0, 0, -1], [1] * 4 + [0] * 8, atol=0.003)
+
+
+def test_factored_kolen_pollack_diverges_at_the_rate_of_the_weights():
+    """And does not at a third or a tenth of it."""
+    task = random_task(24, 20, 12, num_samples=None, seeds=(0, 1, 2))
+    conditions = [
+        LinearCondition(rule="LDFA factored KP", rank=4, feedback_rate=rate, name=f"{rate}")
+        for rate in (0.02, 0.006, 0.002)
+    ]
+    training = LinearTraining(
+        hidden=(20,), learning_rate=0.02, feedback_decay=1, num_steps=1000, gradient_clip=None
+    )
+    answer = simulate_linear(task, conditions, training)
+    assert answer.diverged_at[0].notnull().all()
+    assert answer.diverged_at[1:].isnull().all()
+    assert (answer.loss[1:, :, -1] < 0.3 * answer.loss[1:, :, 0]).all()
+
+
 # ---------------------------------------------------------------- theory and simulation
 
 
