@@ -57,8 +57,8 @@ def linear_mode_overlap(network: nn.Module | Sequence[nn.Module], task: LinearTa
     ----------
     network
         A module whose `torch.nn.Linear` layers run one after another, in the order in which they
-        are registered, with nothing that is not linear between them; or these layers. Biases do
-        not enter.
+        are registered, with nothing that is not linear between them; or these layers. Biases and
+        pathways of feedback (`neurofb.feedback.attach`) do not enter.
     task
         With one seed; of data by `neurofb.dynamics.task_from_data`.
 
@@ -88,7 +88,7 @@ def linear_mode_overlap(network: nn.Module | Sequence[nn.Module], task: LinearTa
     if len(task.seeds) != 1:
         raise ValueError(f"task must have one seed, not {task.seeds}")
     given = [network] if isinstance(network, nn.Module) else network
-    layers = [layer for module in given for layer in module.modules() if not _is_container(layer)]
+    layers = [layer for module in given for layer in _layers(module)]
     others = sorted({type(layer).__name__ for layer in layers if not isinstance(layer, nn.Linear)})
     if others or not layers:
         raise ValueError(f"network must consist of linear layers only, not of {others or 'none'}")
@@ -114,6 +114,7 @@ def linear_mode_overlap(network: nn.Module | Sequence[nn.Module], task: LinearTa
     )
 
 
-def _is_container(module: nn.Module) -> bool:
-    """Whether a module only holds others (and computes nothing of its own, as far as one sees)."""
-    return bool(list(module.children()))
+def _layers(module: nn.Module) -> list[nn.Module]:
+    """Return what computes: linear layers whole, of what holds others these, as far as one sees."""
+    children = [] if isinstance(module, nn.Linear) else list(module.children())
+    return [layer for child in children for layer in _layers(child)] if children else [module]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from neurofb import feedback as fb
 from neurofb.dynamics import LinearCondition, LinearTraining, random_task, simulate_linear
 from neurofb.dynamics.linear_start import initial_weights
 from neurofb.measures import linear_mode_overlap, mode_overlap
@@ -44,6 +45,15 @@ def test_the_simulator_and_a_network_of_torch_agree():
         assert answer.overlap.values == pytest.approx(simulated, abs=1e-12)
     assert answer.mode.values.tolist() == [1, 2, 3]
     assert answer.singular_value.attrs["long_name"]
+
+
+def test_pathways_of_feedback_do_not_enter():
+    task = random_task(7, 6, 3, seeds=(2,))
+    network = nn.Sequential(nn.Linear(7, 5), nn.Sequential(nn.Linear(5, 6))).double()
+    plain = linear_mode_overlap(network, task)
+    attached = fb.attach(network, {"1.0": fb.LowRank(rank=2)})
+    assert linear_mode_overlap(attached, task).identical(plain)
+    assert abs(plain.overlap).min() > 1e-6
 
 
 @pytest.mark.parametrize(
