@@ -19,13 +19,14 @@ from neurofb.dynamics import CurlTraining, Flips, StudentTeacher, curl_descent
 def saddle_escape(
     activation: Literal["tanh", "linear", "relu"] = "tanh",
     gain: float = 4.0,
+    teacher_gain: float = 1.0,
     num_train: int = 2000,
     num_seeds: int = 5,
     num_epochs: int | None = None,
     learning_rate: float | None = None,
     norm: Literal["frobenius", "none"] = "frobenius",
     output_derivative: bool = False,
-    precision: Literal["float32", "float64"] = "float64",
+    precision: Literal["float32", "float64"] = "float32",
     device: str = "cpu",
 ) -> xr.Dataset:
     """Time learning from large random weights with 0, 1, 3 and all 10 readout synapses flipped.
@@ -38,7 +39,9 @@ def saddle_escape(
     activation
         Of both layers.
     gain
-        g: weights are uniform within ± g / √(fan in), of student and teacher.
+        g: the student's weights are uniform within ± g / √(fan in).
+    teacher_gain
+        The same of the teacher.
     num_train
         Training samples; as many are tested.
     num_seeds
@@ -62,6 +65,7 @@ def saddle_escape(
         num_hidden=10,
         activation=activation,
         gain=gain,
+        teacher_gain=teacher_gain,
         num_train=num_train,
         num_test=num_train,
     )

@@ -106,13 +106,14 @@ def finite_size(
     """
     _check_pairs(ratios=ratios)
     boundary = np.empty((len(ratios), len(totals), num_seeds))
-    critical = np.empty(boundary.shape[:2])
-    for i, j in np.ndindex(*critical.shape):
+    realised = np.empty(boundary.shape[:2])
+    for i, j in np.ndindex(*realised.shape):
         num_inputs = max(round(totals[j] * ratios[i] / (1 + ratios[i])), 1)
         problem = _linear(num_inputs, max(totals[j] - num_inputs, 1))
-        critical[i, j] = critical_hidden_fraction(num_inputs / problem.num_hidden)
+        realised[i, j] = num_inputs / problem.num_hidden
         for seed in range(num_seeds):
             boundary[i, j, seed] = _first_unstable(problem, seed) / num_inputs
+    critical = critical_hidden_fraction(realised)
     one, dims = labels.variable, ("ratio", "total", "seed")
     return xr.Dataset(
         {
