@@ -39,8 +39,8 @@ class LinearTask:
     Raises
     ------
     ValueError
-        If shapes do not fit, there is no seed or one twice, a number is not finite or not floating
-        point, Σ_xx is not symmetric, or a task has no mode (its Σ_yx is zero).
+        If shapes do not fit, there is no seed, one twice or a negative one, a number is not finite
+        or not floating point, Σ_xx is not symmetric, or a task has no mode (its Σ_yx is zero).
 
     Examples
     --------
@@ -64,8 +64,8 @@ class LinearTask:
             raise ValueError(
                 f"input_covariance of shape {covariance} must be {(shape[0], *shape[2:] * 2)}"
             )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={self.seeds} must be different")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds={self.seeds} must be different and not negative")
         if self.residual is not None and tuple(self.residual.shape) != (*shape[:2], shape[1]):
             raise ValueError(
                 f"residual of shape {tuple(self.residual.shape)} must be {(*shape[:2], shape[1])}"
@@ -157,7 +157,7 @@ def random_task(
     Raises
     ------
     ValueError
-        If a number is below 1 or `num_modes` larger than the teacher allows.
+        If a number is below 1, `num_modes` larger than the teacher allows, or a seed negative.
 
     Examples
     --------
@@ -169,8 +169,8 @@ def random_task(
     for name, value in sizes.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
-    if len(seeds) == 0:
-        raise ValueError("seeds=() must name at least one seed")
+    if len(seeds) == 0 or min(seeds) < 0:
+        raise ValueError(f"seeds={tuple(seeds)} must name at least one seed, none negative")
     if not 1 <= num_modes <= min(num_inputs, num_outputs):
         raise ValueError(
             f"num_modes={num_modes} must be 1 to {min(num_inputs, num_outputs)}, the smaller of "

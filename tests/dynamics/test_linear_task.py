@@ -82,6 +82,7 @@ def test_protocol():
         (lambda: random_task(0, 4, 1), "num_inputs=0"),
         (lambda: random_task(num_samples=0), "num_samples=0"),
         (lambda: random_task(seeds=()), "at least one seed"),
+        (lambda: random_task(seeds=(-1,)), r"seeds=\(-1,\)"),
         (lambda: random_task(6, 5, 2, seeds=(1, 1)), r"seeds=\(1, 1\) must be different"),
         (lambda: task_from_data(torch.ones(2, 1), torch.zeros(2, 1)), "zero modes"),
         (lambda: task_from_data(torch.ones(2, 1), torch.ones(3, 1)), "not 2 and 3"),
