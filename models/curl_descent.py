@@ -45,8 +45,8 @@ def phase_hidden(
     total: int = 220,
     fractions: tuple[float, ...] = FRACTIONS,
     num_seeds: int = 5,
-    num_steps: int = 8000,
-    learning_rate: float = 0.1,
+    num_steps: int = 40_000,
+    learning_rate: float = 0.02,
     start: Literal["teacher", "random"] = "teacher",
     perturbation: float = 1e-6,
     precision: Literal["float32", "float64"] = "float64",
@@ -68,7 +68,8 @@ def phase_hidden(
     num_seeds
         Draws of teacher and perturbation.
     num_steps, learning_rate
-        Of full-batch descent.
+        Of full-batch descent. Past the boundary W1 tends to rank one, and with steps of 0.1 runs end
+        in an attractor that the flow does not have.
     start
         ``"teacher"``: the solution with its weights moved by `perturbation` (standard deviation).
     perturbation
