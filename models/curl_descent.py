@@ -10,7 +10,7 @@ flips those of D2, a fraction of the N *hidden neurons*. The studies of the page
         --over ratio=0.05,0.1,0.15,0.2,0.3,0.4,0.6,0.8,1.0,1.5,2.0,4.0
     neurofb run models/curl_descent.py::loss_curves --out out/curl_losses
 
-which `phase` and `loss_curves` of analyses/curl_descent.py make figures of.
+and `phase` and `loss_curves` of analyses/curl_descent.py make their figures.
 """
 
 import warnings
@@ -68,8 +68,8 @@ def phase_hidden(
     num_seeds
         Draws of teacher and perturbation.
     num_steps, learning_rate
-        Of full-batch descent. Past the boundary W1 tends to rank one, and with steps of 0.1 runs end
-        in an attractor that the flow does not have.
+        Of full-batch descent. Past the boundary W1 tends to rank one: with steps of 0.1 runs end in
+        an attractor that the flow does not have.
     start
         ``"teacher"``: the solution with its weights moved by `perturbation` (standard deviation).
     perturbation
@@ -96,10 +96,7 @@ def phase_readout(
     precision: Literal["float32", "float64"] = "float32",
     device: str = "cpu",
 ) -> xr.Dataset:
-    """Flip a growing fraction of the hidden neurons' readout synapses; see `phase_hidden`.
-
-    There are more steps: what has lost its solution takes long to find another one.
-    """
+    """Flip a growing fraction of the hidden neurons' readout synapses; see `phase_hidden`."""
     given = dict(locals())
     return _phase("readout", **given)
 

@@ -45,7 +45,7 @@ def scan(function, name, values, **more):
 
 
 def test_the_hidden_phase_diagram_has_theorys_sides(tmp_path, capsys):
-    fractions = (0.0, 0.15, 0.5, 1.0)
+    settings = {"fractions": (0.0, 0.15, 0.5, 1.0), "learning_rate": 0.1, "num_steps": 1500, **FEW}
     cells = scan(
         recipe("phase_hidden"),
         "ratio",
