@@ -229,6 +229,17 @@ def test_size_of_the_start():
     assert start.q[0].std().item() == pytest.approx(0.5 / 80, rel=0.05)
 
 
+@pytest.mark.parametrize("rule", ["FA", "low-rank FA"])
+def test_fixed_feedback_keeps_the_length_of_an_error(rule):
+    (start,) = initial_weights(
+        random_task(9, 80, 2, seeds=(0,)), [condition(rule, 80)], LinearTraining(hidden=(200,))
+    )
+    back = start.q[0][0] if rule == "FA" else start.q[0][0] @ start.p[0][0]
+    error = torch.randn(80, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ratio = (back @ error).square().sum() / error.square().sum()
+    assert ratio.item() == pytest.approx(1, rel=0.05)
+
+
 def test_clip_bounds_every_change():
     task = random_task(6, 5, 2, seeds=(0,))
     training = LinearTraining(
