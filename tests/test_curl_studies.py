@@ -46,14 +46,7 @@ def scan(function, name, values, **more):
 
 def test_the_hidden_phase_diagram_has_theorys_sides(tmp_path, capsys):
     settings = {"fractions": (0.0, 0.15, 0.5, 1.0), "learning_rate": 0.1, "num_steps": 1500, **FEW}
-    cells = scan(
-        recipe("phase_hidden"),
-        "ratio",
-        (0.14, 0.3, 1.0),
-        fractions=fractions,
-        num_steps=2500,
-        **FEW,
-    )
+    cells = scan(recipe("phase_hidden"), "ratio", (0.14, 0.3, 1.0), **settings)
     found, figures, said = analyse("phase", cells, tmp_path, capsys)
     np.testing.assert_allclose(found["ratio"], [6 / 44, 12 / 38, 1.0])
     line = critical_hidden_fraction(found["ratio"].values)
@@ -71,7 +64,7 @@ def test_the_hidden_phase_diagram_has_theorys_sides(tmp_path, capsys):
 
 
 def test_readout_flips_recover_by_moving_to_another_solution(tmp_path, capsys):
-    settings = {"fractions": (0.0, 0.1, 0.5, 1.0), "num_steps": 4000, **FEW}
+    settings = {"fractions": (0.0, 0.1, 0.5, 1.0), "num_steps": 3000, **FEW}
     cells = scan(recipe("phase_readout"), "ratio", (0.1, 0.2), **settings)
     found, _, said = analyse("phase", cells, tmp_path, capsys)
     half, full = found.sel(readout_flips=0.5), found.sel(readout_flips=1.0)
