@@ -86,7 +86,7 @@ def _statements(found: xr.Dataset) -> list[xr.Dataset]:
         said.append(contrast(curl, 0 * curl + 0.05, f"{name}: curl index above 0.05 at the end"))
         before = start.sel(condition=name, drop=True)
         said.append(contrast(before, curl, f"{name}: less curl at the end than at the start"))
-    pairs = [(FLIPS[1], FLIPS[0]), (FLIPS[2], FLIPS[1]), ("FA", "KP"), ("FA", "SSA-FA r=0.5")]
+    pairs = [(FLIPS[1], FLIPS[0]), (FLIPS[2], FLIPS[1]), ("FA", "KP")]
     for more, less in pairs:
         if {more, less} <= set(at):
             said.append(contrast(at[more], at[less], f"more curl at the end: {more} than {less}"))

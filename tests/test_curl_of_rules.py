@@ -1,11 +1,14 @@
 """The study of curl over learning rules: recipes at tiny size, analysis and figures."""
 
+import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import kendalltau
 
 from neurofb import labels, plot
 from neurofb.build import build
@@ -151,3 +154,40 @@ def test_epochs_have_a_panel_a_group():
     assert [text.get_text() for text in low.get_legend().get_texts()] == ["r=1", "r=2"]
     with pytest.raises(ValueError, match="group"):
         plot.curl_over_epochs(made_up().drop_vars("group"))
+
+
+def test_the_pages_table_is_the_dataset():
+    tree = labels.load(ROOT / "results" / "curl_of_rules.nc")
+    curl, accuracy = tree["curl"].to_dataset(), 100 * tree["test_accuracy"]
+    start, end = curl.isel(epoch=0), curl.isel(epoch=-1)
+    text = (ROOT / "docs" / "curl_of_rules.md").read_text(encoding="utf-8")
+    number = r"(-?\d+\.\d+)"
+    pattern = rf"^\| (.+?) \| {number} \| {number} \({number} to {number}\)" + rf" \| {number}" * 4
+    rows = re.findall(rf"{pattern} \|$", text, re.MULTILINE)
+    assert len(rows) == curl.sizes["condition"] == 31
+    for name, *numbers in rows:
+        first, last = start.sel(condition=name), end.sel(condition=name)
+        expected = [
+            first.curl_index.median(),
+            *(last.curl_index.median(), last.curl_index.min(), last.curl_index.max()),
+            *(last.curl_index_all.median(), first.gradient_cosine.median()),
+            *(last.gradient_cosine.median(), accuracy.sel(condition=name).median()),
+        ]
+        found = np.array([float(value) for value in numbers])
+        np.testing.assert_allclose(found[:-1], expected[:-1], atol=0.0051, err_msg=name)
+        np.testing.assert_allclose(found[-1], expected[-1], atol=0.051, err_msg=name)
+    trends = {"curl_index": (-0.58, -0.47), "gradient_cosine": (0.59, 0.69)}
+    for name, (low, high) in trends.items():
+        pairs = [(end[name].sel(seed=s), accuracy.sel(seed=s)) for s in curl["seed"].values]
+        taus = [kendalltau(a, b).statistic for a, b in pairs]
+        np.testing.assert_allclose([min(taus), max(taus)], [low, high], atol=0.0051)
+
+
+def test_the_rates_are_those_with_the_best_validation_accuracy():
+    chosen = runpy.run_path(str(RECIPE))["CHOSEN"]
+    found, _ = call_recipe(
+        f"{ANALYSIS}::analyse_rates", labels.load(ROOT / "results" / "curl_of_rules_rates.nc")
+    )
+    assert len(chosen) == found.sizes["rule"] == 31
+    for rule, rate in chosen.items():
+        assert float(found["chosen_rate"].sel(rule=rule)) == pytest.approx(rate), rule
