@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from neurofb import labels
+from neurofb.choices import check_choice
 from neurofb.dynamics import (
     RULES,
     LinearCondition,
@@ -51,6 +52,8 @@ def authors(
     rank stands once. The authors clamp directions of change at ±10, which theory does not; only
     Oja's P would ever meet that limit, and nothing is clamped here.
     """
+    for rule in rules:
+        check_choice("rules", rule, RULES)
     conditions = [
         authors_protocol(rank, rule=rule, num_outputs=num_outputs)
         for rule in rules

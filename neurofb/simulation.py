@@ -19,6 +19,7 @@ from neurofb import labels
 from neurofb.claim import CONFIG, RESULT
 from neurofb.config import difference
 from neurofb.recipes import load_recipe, returns_dataset
+from neurofb.training.device import resolve_device
 
 #: how Python's words are written in JSON
 _WORDS = {"None": "null", "True": "true", "False": "false"}
@@ -33,7 +34,8 @@ def arguments_of(address: str, settings: Mapping[str, str]) -> dict[str, Any]:
         Of a recipe that is annotated to return an `xr.Dataset`.
     settings
         Argument → value as text: JSON, a plain text, or for a tuple values with commas between; it
-        must be what the argument's annotation allows.
+        must be what the argument's annotation allows. ``device`` is a torch device that is there,
+        or ``auto``.
 
     Raises
     ------
@@ -70,6 +72,8 @@ def arguments_of(address: str, settings: Mapping[str, str]) -> dict[str, Any]:
         found[name] = given.get(name, parameter.default)
         if found[name] is inspect.Parameter.empty:
             raise ValueError(f"recipe {address!r} needs the argument {name!r}: --set {name}=VALUE")
+    if isinstance(found.get("device"), str):
+        found["device"] = str(resolve_device(found["device"]))
     return found
 
 

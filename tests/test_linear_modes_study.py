@@ -113,3 +113,8 @@ def test_endpoints(capsys):
         capsys.readouterr().out
     )
     assert list(figures) == ["linear_modes_endpoints"]
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="rules='DFA' must be one of BP, FA"):
+        computed("authors", rules="DFA")

@@ -27,6 +27,7 @@ def wave(
     flag: bool = False,
     loose=3,
     seed: int = 0,
+    device: str = "cpu",
 ) -> xr.Dataset:
     """A noisy wave.
 
@@ -93,12 +94,17 @@ def test_text_becomes_what_the_annotation_says(recipe, name, text, value):
         ({"seed": "1.5"}, "seed=1.5: allowed is int"),
         ({"flag": "1"}, "flag=1: allowed is bool"),
         ({"gian": "2"}, "has no argument 'gian'; it has: gain"),
+        ({"device": "gpu9"}, "device='gpu9' is not available; here: auto"),
     ],
 )
 def test_wrong_values_are_named(recipe, settings, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         arguments_of(recipe, settings)
     assert message in str(error.value)
+
+
+def test_an_automatic_device_is_one_that_is_there(recipe):
+    assert arguments_of(recipe, {"device": "auto"})["device"] in ("cpu", "cuda", "mps")
 
 
 def test_a_missing_argument_and_a_wrong_answer(recipe):
