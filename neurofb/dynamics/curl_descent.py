@@ -57,13 +57,16 @@ def curl_descent(
         ``weight_norm_1``, ``weight_norm_2``, ``wandering`` (of W1, over the last 1000 steps; see
         `neurofb.dynamics.wandering`), ``step_size_number``, and for a linear student with one
         output ``eigenvalue_start`` and ``eigenvalue_end``: the largest of the linearised flow of
-        the error, −X, before it is multiplied by the inputs' variance (positive: unstable).
+        the error, −X, before it is multiplied by the inputs' variance (positive: unstable);
+        for the feedback in use, without the constraint on norms (see
+        `neurofb.theory.eigenvalues_with_norms`).
 
     Raises
     ------
     ValueError
         If there are no flips or seeds, a seed comes twice or is negative, more neurons are flipped
-        than there are, or the loss at the start is below ``stop_below``.
+        than there are, the loss at the start is below ``stop_below``, batches are asked for of the
+        population, or `dtype` is neither float32 nor float64.
 
     Warns
     -----

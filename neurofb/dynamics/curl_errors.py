@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neurofb.choices import check_choice
 from neurofb.dynamics.student_teacher import Activation, StudentTeacher
 
 Hidden = Float[Tensor, "run hidden input"]
@@ -168,7 +169,8 @@ def errors_of(
     Raises
     ------
     ValueError
-        If samples are needed and the problem has the population.
+        If samples are needed and the problem has the population, or of another dtype than
+        float32 and float64.
 
     Examples
     --------
@@ -177,6 +179,7 @@ def errors_of(
     >>> errors.train_covariance.shape
     torch.Size([2, 3, 3])
     """
+    check_choice("dtype", dtype, (torch.float32, torch.float64))
 
     def tensor(arrays: Sequence[np.ndarray]) -> Tensor:
         return torch.as_tensor(np.stack(arrays)).to(device=device, dtype=dtype)

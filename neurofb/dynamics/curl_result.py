@@ -48,6 +48,7 @@ def run_batch(
     """
     start_time, start_cpu = time.perf_counter(), time.process_time()
     start = [w.clone() for w in batch.weights()]
+    feedback = batch.feedback  # of all runs: the batch will keep that of some only
     variances = [largest_input_variance(problem, seed) for seed in seeds]
     rate = training.learning_rate * torch.tensor(variances * len(labels)).to(start[0])
 
@@ -78,7 +79,7 @@ def run_batch(
         variables[f"weight_norm_{layer}"] = by_run(norm, f"Frobenius norm of W{layer} at the end")
     if problem.is_linear and problem.num_outputs == 1:
         for when, weights in (("start", start), ("end", end)):
-            values = largest_eigenvalue(*weights, *batch.all_factors)
+            values = largest_eigenvalue(*weights, *batch.all_factors, feedback=feedback)
             long_name = f"largest eigenvalue of the error's linearised flow at the {when}, −X"
             variables[f"eigenvalue_{when}"] = by_run(values, long_name)
     if keep_weights:
@@ -107,7 +108,7 @@ def run_batch(
         },
         attrs=naming.provenance(
             title="Curl descent of a two-layer student",
-            config=json.dumps(config),
+            config=json.dumps(config, default=lambda number: number.item()),
             device=str(start[0].device),
             references="arXiv:2510.02765",
             wall_seconds=time.perf_counter() - start_time,
@@ -121,12 +122,14 @@ def largest_eigenvalue(
     readout: Float[Tensor, "run 1 hidden"],
     hidden_factors: Float[Tensor, "run hidden input"],
     readout_factors: Float[Tensor, "run 1 hidden"],
+    feedback: Float[Tensor, "run hidden 1"] | None = None,
 ) -> Float[Tensor, " run"]:
     """Return the largest eigenvalue of −X: at zero error, it is unstable if this is positive.
 
     ``X = Σ_j w_j² D1_j + W1ᵀ D2 W1`` with the diagonal D1_j the factors of the update of the
     synapses onto hidden neuron j (our derivation; for inputs of covariance Σ the flow of the error
-    is −X Σ, whose eigenvalues have the same signs). NaN where a weight is not finite.
+    is −X Σ, whose eigenvalues have the same signs). With direct feedback B the first term is
+    ``Σ_j w_j B_j D1_j``. That norms are kept is not in it. NaN where a weight is not finite.
 
     Examples
     --------
@@ -137,7 +140,8 @@ def largest_eigenvalue(
     finite = (hidden.isfinite().flatten(1).all(1)) & (readout.isfinite().flatten(1).all(1))
     safe = finite[:, None, None]
     hidden, readout = torch.where(safe, hidden, 0), torch.where(safe, readout, 0)
-    diagonal = (readout.square() @ hidden_factors)[:, 0]
+    back = readout if feedback is None else feedback.mT
+    diagonal = ((readout * back) @ hidden_factors)[:, 0]
     flow = torch.diag_embed(diagonal) + hidden.mT @ (readout_factors.mT * hidden)
     largest = -torch.linalg.eigvalsh(flow)[:, 0]
     return torch.where(finite, largest, torch.nan)
@@ -171,14 +175,22 @@ def largest_input_variance(problem: StudentTeacher, seed: int) -> float:
     return float(np.linalg.norm(inputs, 2) ** 2 / inputs.shape[1])
 
 
-def check_runs(labels: Sequence[object], seeds: Sequence[int]) -> None:
+def check_runs(conditions: Sequence[object], seeds: Sequence[int], *, name: str = "flips") -> None:
     """Refuse a batch without conditions, or seeds that are missing, negative or named twice.
+
+    Parameters
+    ----------
+    conditions, seeds
+        Of the batch.
+    name
+        Of the argument that lists the conditions.
 
     Examples
     --------
     >>> check_runs(["no flips"], (0, 1))
     """
-    if not labels:
-        raise ValueError("flips=[] must name at least one condition, such as Flips()")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+    if len(conditions) == 0:
+        raise ValueError(f"{name}={conditions} must name at least one condition")
+    whole = all(isinstance(seed, int | np.integer) and seed >= 0 for seed in seeds)
+    if len(seeds) == 0 or not whole or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={tuple(seeds)} must be different numbers from 0 on, at least one")

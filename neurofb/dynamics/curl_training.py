@@ -1,10 +1,11 @@
 """The protocol of curl descent: rates, steps, norms, when a run is done."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from neurofb.choices import check_choice
 from neurofb.dynamics.weight_norms import NormPolicy
 
 
@@ -66,19 +67,14 @@ class CurlTraining:
     def __post_init__(self) -> None:
         for name in ("num_steps", "num_records", "check_every", "batch_size"):
             size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name}={size} must be at least 1")
+            if size is not None and not (isinstance(size, int | np.integer) and size >= 1):
+                raise ValueError(f"{name}={size} must be at least 1, and whole")
         for name in ("learning_rate", "target_loss", "stop_below"):
             size = getattr(self, name)
             if size is not None and not 0 < size < np.inf:
                 raise ValueError(f"{name}={size} must be above 0 and finite")
-        for name, allowed in (
-            ("norm", get_args(NormPolicy)),
-            ("feedback", ("gradient", "direct")),
-        ):
-            if getattr(self, name) not in allowed:
-                names = ", ".join(map(repr, allowed))
-                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {names}")
+        check_choice("norm", self.norm, NormPolicy)
+        check_choice("feedback", self.feedback, ("gradient", "direct"))
 
     def records(self) -> list[int]:
         """Return the steps at which losses are recorded."""

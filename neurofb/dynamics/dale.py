@@ -12,8 +12,9 @@ from neurofb.dynamics.curl_batch import CurlBatch
 from neurofb.dynamics.curl_errors import errors_of
 from neurofb.dynamics.curl_result import check_runs, run_batch
 from neurofb.dynamics.curl_training import CurlTraining
-from neurofb.dynamics.flips import Chosen, Flips
+from neurofb.dynamics.flips import Flips
 from neurofb.dynamics.student_teacher import StudentTeacher
+from neurofb.neurons import Chosen
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def dale_descent(
     [True, False]
     """
     training = training or CurlTraining()
-    check_runs(cells, seeds)
+    check_runs(cells, seeds, name="cells")
     errors = errors_of(
         problem,
         seeds,

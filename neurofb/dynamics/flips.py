@@ -1,15 +1,14 @@
 """Which synapses of a two-layer network learn with the wrong sign."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-Side = Literal["presynaptic", "postsynaptic"]
+from neurofb.choices import check_choice
+from neurofb.neurons import Chosen, check_chosen, check_strength, chosen_neurons
 
-#: A fraction (float), a number of neurons (int), or the neurons themselves (tuple of indices).
-Chosen = float | int | tuple[int, ...]
+Side = Literal["presynaptic", "postsynaptic"]
 
 
 class Signs(NamedTuple):
@@ -69,11 +68,9 @@ class Flips:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "readout"):
-            _check_chosen(name, getattr(self, name))
-        if self.side not in ("presynaptic", "postsynaptic"):
-            raise ValueError(f"side={self.side!r} must be 'presynaptic' or 'postsynaptic'")
-        if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength={self.strength} must lie from 0 to 1 (D = 1 − 2·strength)")
+            check_chosen(name, getattr(self, name))
+        check_choice("side", self.side, Side)
+        check_strength(self.strength)
 
     def signs(self, num_inputs: int, num_hidden: int, num_outputs: int) -> tuple[Signs, Signs]:
         """Return the factors of the update of W1 (num_hidden, num_inputs) and of W2.
@@ -92,9 +89,8 @@ class Flips:
     def counts(self, num_inputs: int, num_hidden: int, num_outputs: int) -> tuple[int, int]:
         """Return how many neurons are chosen in D1 and in D2."""
         first, second = self.among(num_inputs, num_hidden, num_outputs)
-        return len(_indices("hidden", self.hidden, first)), len(
-            _indices("readout", self.readout, second)
-        )
+        hidden = chosen_neurons("hidden", self.hidden, first)
+        return len(hidden), len(chosen_neurons("readout", self.readout, second))
 
     def among(self, num_inputs: int, num_hidden: int, num_outputs: int) -> tuple[int, int]:
         """Return of how many neurons D1 and D2 choose."""
@@ -123,30 +119,5 @@ class Flips:
         """Return the factors of one layer."""
         signs = Signs(np.ones(rows), np.ones(columns))
         vector = signs.columns if self.side == "presynaptic" else signs.rows
-        vector[_indices(name, getattr(self, name), len(vector))] = 1 - 2 * self.strength
+        vector[chosen_neurons(name, getattr(self, name), len(vector))] = 1 - 2 * self.strength
         return signs
-
-
-def _check_chosen(name: str, chosen: Chosen) -> None:
-    """Refuse what cannot be a choice of neurons, however many there are."""
-    if isinstance(chosen, tuple):
-        if len(set(chosen)) != len(chosen) or any(index < 0 for index in chosen):
-            raise ValueError(f"{name}={chosen} must be different indices from 0 on")
-    elif isinstance(chosen, bool) or chosen < 0 or not math.isfinite(chosen):
-        raise ValueError(f"{name}={chosen} must be a fraction from 0 to 1 or a number of neurons")
-    elif isinstance(chosen, float) and chosen > 1:
-        raise ValueError(
-            f"{name}={chosen} must be a fraction from 0 to 1 (write {chosen:.0f} for a number)"
-        )
-
-
-def _indices(name: str, chosen: Chosen, size: int) -> list[int]:
-    """Return the indices of the chosen neurons out of `size`."""
-    if isinstance(chosen, tuple):
-        indices = list(chosen)
-    else:
-        count = chosen if isinstance(chosen, int) else round(chosen * size)
-        indices = list(range(count))
-    if any(index >= size for index in indices):
-        raise ValueError(f"{name}={chosen} must choose among {size} neurons (0 to {size - 1})")
-    return indices

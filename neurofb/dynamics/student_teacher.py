@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from neurofb.choices import check_choice
+
 Activation = Literal["linear", "tanh", "relu"]
 Distribution = Literal["uniform", "normal"]
 
@@ -58,8 +60,8 @@ class StudentTeacher:
     Raises
     ------
     ValueError
-        If a size is below 1, a gain, variance or perturbation is negative, or the population is
-        asked for of a network that is not linear.
+        If a size is below 1, a gain or variance not positive, the perturbation negative, a name
+        unknown, or the population is asked for of a network that is not linear.
 
     Examples
     --------
@@ -88,8 +90,8 @@ class StudentTeacher:
     def __post_init__(self) -> None:
         for name in ("num_inputs", "num_hidden", "num_outputs", "num_train", "num_test"):
             size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name}={size} must be at least 1")
+            if size is not None and not (isinstance(size, int | np.integer) and size >= 1):
+                raise ValueError(f"{name}={size} must be at least 1, and whole")
         for name in ("gain", "teacher_gain", "input_variance"):
             size = getattr(self, name)
             if size is not None and not 0 < size < np.inf:
@@ -97,16 +99,14 @@ class StudentTeacher:
         if not 0 <= self.perturbation < np.inf:
             raise ValueError(f"perturbation={self.perturbation} must be at least 0 and finite")
         choices = {
-            "activation": get_args(Activation),
+            "activation": Activation,
             "output_activation": (None, *get_args(Activation)),
-            "distribution": get_args(Distribution),
+            "distribution": Distribution,
             "start": ("random", "teacher"),
             "perturbed": ("both", "hidden", "readout"),
         }
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                names = ", ".join(map(repr, allowed))
-                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {names}")
+            check_choice(name, getattr(self, name), allowed)
         for name in ("num_train", "num_test"):
             if getattr(self, name) is None and not self.is_linear:
                 raise ValueError(

@@ -6,6 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from neurofb.choices import check_choice
+from neurofb.neurons import Chosen, check_chosen, check_strength, chosen_neurons
+
 
 @dataclass(frozen=True, kw_only=True)
 class FlipSpec:
@@ -54,22 +57,15 @@ class FlipSpec:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.side not in ("presynaptic", "postsynaptic"):
-            raise ValueError(f"side={self.side!r} must be presynaptic or postsynaptic")
+        check_choice("side", self.side, ("presynaptic", "postsynaptic"))
         ways = {name: getattr(self, name) for name in ("fraction", "count", "indices")}
         given = [name for name, value in ways.items() if value is not None]
         if len(given) != 1:
             raise ValueError(f"{ways}: exactly one of fraction, count and indices must be given")
-        if self.fraction is not None and not 0 <= self.fraction <= 1:
-            raise ValueError(f"fraction={self.fraction} must be between 0 and 1")
-        if self.count is not None and self.count < 0:
-            raise ValueError(f"count={self.count} must be at least 0")
-        if self.indices is not None and (
-            min(self.indices, default=0) < 0 or len(set(self.indices)) < len(self.indices)
-        ):
-            raise ValueError(f"indices={self.indices} must be at least 0 and different")
-        if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength={self.strength} must be between 0 and 1")
+        if self.count is not None and not hasattr(self.count, "__index__"):
+            raise ValueError(f"count={self.count} must be a whole number")
+        check_chosen(*self._chosen())
+        check_strength(self.strength)
         if self.seed is not None and self.indices is not None:
             raise ValueError(
                 f"seed={self.seed} must be None, indices say which neurons are flipped"
@@ -88,25 +84,22 @@ class FlipSpec:
         >>> FlipSpec(layer="0", fraction=0.5).diagonal(4).tolist()
         [-1.0, -1.0, 1.0, 1.0]
         """
-        if self.indices is not None:
-            chosen = torch.tensor(self.indices, dtype=torch.int64)
-            if max(self.indices, default=-1) >= num_neurons:
-                raise ValueError(
-                    f"indices={self.indices} must be below {num_neurons}, the number of "
-                    f"{self.side} neurons of layer {self.layer!r}"
-                )
-        else:
-            count = round((self.fraction or 0) * num_neurons) if self.count is None else self.count
-            if count > num_neurons:
-                raise ValueError(
-                    f"count={count} must be at most {num_neurons}, the number of {self.side} "
-                    f"neurons of layer {self.layer!r}"
-                )
-            order = torch.arange(num_neurons)
-            if self.seed is not None:
-                generator = torch.Generator().manual_seed(self.seed)
-                order = torch.randperm(num_neurons, generator=generator)
-            chosen = order[:count]
+        name, chosen = self._chosen()
+        about = f"layer={self.layer!r}, {self.side}: {name}"
+        neurons = chosen_neurons(about, chosen, num_neurons)
+        order = torch.arange(num_neurons)
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(self.seed)
+            order = torch.randperm(num_neurons, generator=generator)
         diagonal = torch.ones(num_neurons, dtype=torch.float64)
-        diagonal[chosen] = 1 - 2 * float(self.strength)
+        diagonal[order[neurons]] = 1 - 2 * float(self.strength)
         return diagonal
+
+    def _chosen(self) -> tuple[str, Chosen]:
+        """Return which of the three ways says what is flipped, and what it says."""
+        if self.fraction is not None:
+            # as a float: one is all neurons here
+            return "fraction", float(self.fraction)
+        if self.count is not None:
+            return "count", self.count
+        return "indices", self.indices or ()

@@ -251,6 +251,15 @@ def test_labels_and_units():
         (lambda: StudentTeacher(perturbation=-1.0), "perturbation=-1.0 must be at least 0"),
         (lambda: CurlTraining(learning_rate=0.0), "learning_rate=0.0 must be above 0"),
         (lambda: CurlTraining(num_steps=0), "num_steps=0 must be at least 1"),
+        (lambda: CurlTraining(learning_rate=float("nan")), "learning_rate=nan must be above 0"),
+        (
+            lambda: curl_descent(SMALL, [Flips()], seeds=(0, -1)),
+            r"seeds=\(0, -1\) must be different",
+        ),
+        (
+            lambda: curl_descent(SMALL, [Flips()], dtype=torch.float16),
+            "dtype=torch.float16 must be one of torch.float32, torch.float64",
+        ),
         (lambda: curl_descent(SMALL, []), "must name at least one condition"),
         (lambda: curl_descent(SMALL, [Flips()], seeds=()), r"seeds=\(\) must be different"),
         (lambda: curl_descent(SMALL, [Flips()], seeds=(1, 1)), r"seeds=\(1, 1\) must be different"),
@@ -288,4 +297,15 @@ def test_unknown_names(settings, name):
     unchecked = object.__new__(type(settings))  # the type checker of the tests comes first
     unchecked.__dict__.update(vars(settings) | {name: "other"})
     with pytest.raises(ValueError, match=f"{name}='other' must be"):
+        unchecked.__post_init__()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"), [(SMALL, "num_hidden"), (SMALL, "num_train"), (PLAIN, "num_steps")]
+)
+@pytest.mark.parametrize("size", [2.5, float("nan")])
+def test_sizes_that_are_not_whole(settings, name, size):
+    unchecked = object.__new__(type(settings))
+    unchecked.__dict__.update(vars(settings) | {name: size})
+    with pytest.raises(ValueError, match=f"{name}={size} must be at least 1, and whole"):
         unchecked.__post_init__()

@@ -160,14 +160,19 @@ def test_near_the_teacher_the_error_moves_at_the_largest_eigenvalue(hidden, read
 def test_eigenvalues_are_those_of_the_matrix():
     problem = StudentTeacher(8, 12, **POPULATION)
     w1, w2 = problem.student(0)
-    training = CurlTraining(num_steps=1)
-    for flips in (Flips(0.3, 0.2), Flips(3, 1, side="postsynaptic", strength=0.8)):
+    for flips, feedback in (
+        (Flips(0.3, 0.2), "gradient"),
+        (Flips(3, 1, side="postsynaptic", strength=0.8), "gradient"),
+        (Flips(0.3, 0.2), "direct"),
+    ):
+        training = CurlTraining(num_steps=1, feedback=feedback)
+        back = w2[0] if feedback == "gradient" else problem.feedback(0)[:, 0]
         result = curl_descent(problem, [flips], training, seeds=(0,))
         (r1, c1), (r2, c2) = flips.signs(*problem.sizes)
         # the linear map error → its rate of change, column by column, from the update itself
         flow = np.zeros((8, 8))
         for i, error in enumerate(np.eye(8)):
-            change1 = -r1[:, None] * np.outer(w2, error) * c1
+            change1 = -r1[:, None] * np.outer(back, error) * c1
             change2 = -r2[:, None] * (error @ w1.T)[None] * c2
             flow[:, i] = (w2 @ change1 + change2 @ w1)[0]
         largest = np.linalg.eigvals(flow).real.max()

@@ -69,3 +69,5 @@ def test_bad_input():
         Dale(hidden=1.2)
     with pytest.raises(ValueError, match=r"readout=6 must choose among 5"):
         dale_descent(TANH, [Dale(readout=6)])
+    with pytest.raises(ValueError, match=r"cells=\[\] must name at least one condition"):
+        dale_descent(TANH, [])

@@ -256,14 +256,14 @@ def test_stacked_training_flips_as_single_training_does(small):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fraction": 1.2}, "fraction=1.2 must be between 0 and 1"),
-        ({"fraction": -0.1}, "fraction=-0.1 must be between 0 and 1"),
-        ({"fraction": math.nan}, "fraction=nan must be between 0 and 1"),
-        ({"count": -1}, "count=-1 must be at least 0"),
-        ({"indices": (0, -1)}, r"indices=\(0, -1\) must be at least 0 and different"),
-        ({"indices": (1, 1)}, r"indices=\(1, 1\) must be at least 0 and different"),
+        ({"fraction": 1.2}, "fraction=1.2 must be a fraction from 0 to 1"),
+        ({"fraction": -0.1}, "fraction=-0.1 must be a fraction from 0 to 1"),
+        ({"fraction": math.nan}, "fraction=nan must be a fraction from 0 to 1"),
+        ({"count": -1}, "count=-1 must be a number of neurons, at least 0"),
+        ({"indices": (0, -1)}, r"indices=\(0, -1\) must be different indices from 0"),
+        ({"indices": (1, 1)}, r"indices=\(1, 1\) must be different indices from 0"),
         ({"indices": (1,), "seed": 3}, "seed=3 must be None"),
-        ({"count": 1, "strength": 1.5}, "strength=1.5 must be between 0 and 1"),
+        ({"count": 1, "strength": 1.5}, "strength=1.5 must lie from 0 to 1"),
         ({}, "exactly one of fraction, count and indices"),
         ({"count": 1, "fraction": 0.5}, "exactly one of fraction, count and indices"),
     ],
@@ -273,11 +273,19 @@ def test_bad_settings(settings: dict[str, Any], message: str):
         FlipSpec(layer="0", **settings)
 
 
+def test_a_count_is_no_fraction():
+    unchecked = copy.copy(FlipSpec(layer="0", count=1))  # the type checker of tests comes first
+    for count in (0.5, math.nan):
+        vars(unchecked)["count"] = count
+        with pytest.raises(ValueError, match=f"count={count} must be a whole number"):
+            unchecked.__post_init__()
+
+
 @pytest.mark.parametrize(
     ("flips", "message"),
     [
-        ([FlipSpec(layer="0", count=5)], "count=5 must be at most 4, the number of presynaptic"),
-        ([FlipSpec(layer="1", indices=(3,))], r"indices=\(3,\) must be below 3"),
+        ([FlipSpec(layer="0", count=5)], "layer='0', presynaptic: count=5 must choose among 4"),
+        ([FlipSpec(layer="1", indices=(3,))], r"indices=\(3,\) must choose among 3 neurons"),
         ([FlipSpec(layer="readout", count=1)], "layer='readout' matches no linear layer .* 0, 1"),
         ([FlipSpec(layer="*", count=1)] * 2, "layer='0' is flipped twice on its presynaptic side"),
     ],
@@ -307,5 +315,5 @@ def test_flips_are_settings_of_a_run():
     nowhere = change(config, {"training.flips": '[{"layer": "nowhere", "count": 1}]'})
     with pytest.raises(ValueError, match="layer='nowhere' matches no linear layer"):
         dry_run(nowhere)
-    with pytest.raises(ValueError, match=r"fraction=2\.0 must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"fraction=2\.0 must be a fraction from 0 to 1"):
         change(config, {"training.flips": '[{"layer": "readout", "fraction": 2.0}]'})
