@@ -1,13 +1,14 @@
 """Curl descent near a solution of a given two-layer linear network: the matrix that decides.
 
 Let δ = W2 W1 - T be the error of the map, (K, M), and Σ the covariance of the inputs. Along
-dW1/dt = -∂L/∂W1 D1 and dW2/dt = -∂L/∂W2 D2 it obeys, exactly but for terms of second order in δ,
+dW1/dt = -∂L/∂W1 D1 and dW2/dt = -∂L/∂W2 D2 it obeys, with the weights of that time, exactly
 
     dδ/dt = -(δ Σ W1ᵀ D2 W1 + W2 W2ᵀ δ Σ D1).
 
-In the frame of the eigenvectors of W2 W2ᵀ, with eigenvalues sₖ, its rows separate: each relaxes
-by -Xₖ Σ with Xₖ = sₖ D1 + W1ᵀ D2 W1 (our derivation). All eigenvalues are real, and Σ changes rates
-but never signs (Sylvester's law of inertia).
+Near a solution the weights may be taken as constant, up to terms of second order in δ. In the frame
+of the eigenvectors of W2 W2ᵀ, with eigenvalues sₖ, the rows of δ separate: each relaxes by -Xₖ Σ
+with Xₖ = sₖ D1 + W1ᵀ D2 W1 (our derivation). All eigenvalues are real, and Σ changes rates but
+never signs (Sylvester's law of inertia).
 """
 
 import numpy as np
@@ -38,7 +39,7 @@ def reduced_matrix(
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not fit, or a number is not finite.
 
     Examples
     --------
@@ -83,7 +84,8 @@ def linearised_eigenvalues(
     Raises
     ------
     ValueError
-        If the shapes do not fit, or Σ is not symmetric and positive definite.
+        If the shapes do not fit, a number is not finite, or Σ is not symmetric and positive
+        definite.
 
     Examples
     --------
@@ -116,6 +118,9 @@ def _check_shapes(w1: np.ndarray, w2: np.ndarray, d1: np.ndarray, d2: np.ndarray
     for name, (values, length) in expected.items():
         if len(values) != length:
             raise ValueError(f"{name} has {len(values)} entries and must have {length}")
+    for name, values in {"w1": w1, "w2": w2, "d1": d1, "d2": d2}.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} must hold finite numbers")
     if w2.ndim not in (1, 2) or w2.shape[-1] != num_hidden:
         raise ValueError(
             f"w2 of shape {w2.shape} must be ({num_hidden},) or (num_outputs, {num_hidden})"

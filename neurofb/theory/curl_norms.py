@@ -39,7 +39,7 @@ def eigenvalues_with_norms(
     Raises
     ------
     ValueError
-        If the shapes do not fit, or the weights of a layer are all zero.
+        If the shapes do not fit, a number is not finite, or the weights of a layer are all zero.
 
     Examples
     --------

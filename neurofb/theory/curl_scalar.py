@@ -37,7 +37,7 @@ def scalar_motion(
     Raises
     ------
     ValueError
-        If the three are not equally long, or a sign is not 1 or -1.
+        If the three are not equally long, a sign is not 1 or -1, or a number not finite.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def scalar_motion(
     >>> v.round(6), w.round(6)  # a quarter of a circle
     (array([-2.]), array([0.]))
     """
-    _check(v, w, signs)
+    _check(v, w, signs, tau=tau)
     with np.errstate(over="ignore", invalid="ignore"):
         even = np.where(signs > 0, np.cosh(tau), math.cos(tau))
         odd = np.where(signs > 0, np.sinh(tau), math.sin(tau))
@@ -83,7 +83,7 @@ def first_crossing(v: Weights, w: Weights, signs: Weights, target: float | int) 
     >>> round(first_crossing(v, w, signs, 1.0), 5)
     1.5835
     """
-    _check(v, w, signs)
+    _check(v, w, signs, target=target)
     direction = float(np.sign(target - v @ w))
     if direction == 0:
         return 0.0
@@ -145,7 +145,7 @@ def escape_time(
     """
     if not 0 < loss < math.inf:
         raise ValueError(f"loss={loss} must be positive and finite")
-    _check(v, w, signs)
+    _check(v, w, signs, target=target)
     error = float(target - v @ w)
     if error**2 / 2 <= loss:
         return 0.0
@@ -179,7 +179,7 @@ def conserved_blocks(
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not fit, or an entry of D1 or D2 is not 1 or -1.
 
     Examples
     --------
@@ -193,6 +193,7 @@ def conserved_blocks(
             f"w1 of shape {w1.shape} and w2 of shape {w2.shape} must be ({len(d2)}, {len(d1)}) "
             f"and (outputs, {len(d2)}), as d2 and d1 say"
         )
+    _check_signs(d1=d1, d2=d2)
     block = w1 @ (d1[:, None] * w1.T) - w2.T @ w2 * d2
     return np.where(d2[:, None] == d2, block, np.nan)
 
@@ -206,9 +207,20 @@ def _output(tau: float, v: np.ndarray, w: np.ndarray, signs: np.ndarray) -> floa
     return float(growing.sum() * math.exp(2 * tau) - decaying.sum() * math.exp(-2 * tau) + turned)
 
 
-def _check(v: np.ndarray, w: np.ndarray, signs: np.ndarray) -> None:
-    """Refuse neurons that are not complete."""
+def _check(v: np.ndarray, w: np.ndarray, signs: np.ndarray, **numbers: float | int) -> None:
+    """Refuse neurons that are not complete, and numbers that are not finite."""
     if not len(v) == len(w) == len(signs) > 0:
         raise ValueError(f"v, w and signs have {len(v)}, {len(w)} and {len(signs)} entries")
-    if not np.isin(signs, (1.0, -1.0)).all():
-        raise ValueError(f"signs={signs} must be 1 or -1")
+    if not (np.isfinite(v).all() and np.isfinite(w).all()):
+        raise ValueError(f"v={v} and w={w} must hold finite numbers")
+    _check_signs(signs=signs)
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name}={value} must be finite")
+
+
+def _check_signs(**arguments: np.ndarray) -> None:
+    """Refuse signs other than 1 and -1."""
+    for name, signs in arguments.items():
+        if not np.isin(signs, (1.0, -1.0)).all():
+            raise ValueError(f"{name}={signs} must be 1 or -1")

@@ -73,7 +73,8 @@ def spectral_density(
     Raises
     ------
     ValueError
-        If a fraction or the strength is outside [0, 1], or another argument not positive.
+        If a fraction or the strength is outside [0, 1], another argument not positive, or an
+        eigenvalue not finite.
 
     Examples
     --------
@@ -81,6 +82,8 @@ def spectral_density(
     array([0.25 , 0.202, 0.   ])
     """
     problem = _problem(ratio, hidden_flips, readout_flips, hidden_variance, readout_norm, strength)
+    if not np.isfinite(eigenvalues).all():
+        raise ValueError("eigenvalues must hold finite numbers")
     x = eigenvalues / readout_norm
     # one companion matrix for each x: roots of numerator(b) - x denominator(b)
     numerator, denominator = problem.numerator, problem.denominator

@@ -81,6 +81,8 @@ def test_bad_input():
         inspect.unwrap(reduced_matrix)(w1, w2, d1, d1)
     with pytest.raises(ValueError, match=r"w2 of shape \(2, 5\) must be"):
         inspect.unwrap(reduced_matrix)(w1, w2[:, :5], d1, d2)
+    with pytest.raises(ValueError, match="w1 must hold finite numbers"):
+        linearised_eigenvalues(w1 * np.nan, w2, d1, d2)
     with pytest.raises(ValueError, match="must be symmetric"):
         linearised_eigenvalues(w1, w2, d1, d2, input_covariance=np.triu(sigma))
     with pytest.raises(ValueError, match="must be positive definite"):

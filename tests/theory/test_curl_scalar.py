@@ -151,5 +151,15 @@ def test_bad_input():
         first_crossing(v, w, signs / 2, 1.0)
     with pytest.raises(ValueError, match=r"loss=0.0 must be positive"):
         escape_time(v, w, signs, 1.0, loss=0.0)
+    for function in (first_crossing, escape_time):
+        with pytest.raises(ValueError, match=r"v=\[nan 0.8\] and w=.* must hold finite"):
+            function(np.array([np.nan, 0.8]), w, signs, 1.0)
+        with pytest.raises(ValueError, match="target=inf must be finite"):
+            function(v, w, signs, np.inf)
+    with pytest.raises(ValueError, match="tau=nan must be finite"):
+        scalar_motion(np.nan, v, w, signs)
+    ones = np.ones(2)
+    with pytest.raises(ValueError, match=r"d2=\[1.  0.5\] must be 1 or -1"):
+        conserved_blocks(np.ones((2, 2)), np.ones((1, 2)), ones, np.array([1.0, 0.5]))
     with pytest.raises(ValueError, match=r"w1 of shape \(2, 3\)"):
         inspect.unwrap(conserved_blocks)(np.ones((2, 3)), np.ones((1, 2)), np.ones(2), np.ones(2))
