@@ -24,7 +24,7 @@ def flip_stability(
     The targets are taken to be the network's own outputs: what it has learned, or a teacher. A
     small error of each kind then grows or decays at a rate of its own, an eigenvalue of -K_D on the
     range of the Jacobian J of the outputs (`signed_ntk`); all are real. The solution is stable if
-    none grows. For that at least rank(J) parameters must keep a positive sign: flips need a
+    all decay. For that at least rank(J) parameters must keep a positive sign: flips need a
     degenerate solution, #flipped ≤ p - rank(J). (At a strict minimum, rank(J) = p, every flipped
     parameter makes one direction unstable.) It is a statement about the neighbourhood: from afar
     learning may fail although a solution is stable, or find another solution that is.
@@ -57,7 +57,7 @@ def flip_stability(
     Raises
     ------
     ValueError
-        As `signed_ntk`, or if the outputs do not depend on the parameters.
+        As `signed_ntk`, or if the outputs do not depend on the parameters or are not finite.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def flip_stability(
     num_flipped = int((diagonal <= 0).sum())
     rank, num_parameters = len(modes.rates), len(diagonal)
     scalars = {
-        "stable": (num_unstable == 0, "whether no error grows"),
+        "stable": (bool((modes.rates < 0).all()), "whether all errors decay"),
         "possible": (
             num_parameters - num_flipped >= rank,
             "whether enough parameters keep a positive sign for stability",
@@ -127,6 +127,8 @@ class _Modes(NamedTuple):
 
 def _modes(jacobian: Tensor, diagonal: Tensor, num_inputs: int) -> _Modes:
     """Return the eigenvalues of -K_D on the range of J, and their eigenvectors D Jᵀ e."""
+    if not bool(jacobian.isfinite().all()):
+        raise ValueError("network: the derivatives of its outputs hold NaN or infinity")
     _, values, right = torch.linalg.svd(jacobian, full_matrices=False)
     kept = values > max(jacobian.shape) * torch.finfo(values.dtype).eps * values[0]
     if not bool(kept.any()):
@@ -146,8 +148,11 @@ def _verdict(
 ) -> str:
     """Say in a sentence whether the solution is stable, and if not why."""
     rank, fastest = len(modes.rates), float(modes.rates[0])
-    if num_unstable == 0:
+    if fastest < 0:
         return f"stable: all {rank} errors decay, the slowest at rate {-fastest:.3g}"
+    if num_unstable == 0:
+        still = int((modes.rates == 0).sum())
+        return f"not stable: {still} of {rank} errors neither grow nor decay"
     text = f"unstable: {num_unstable} of {rank} errors grow, the fastest at rate {fastest:.3g}"
     if not neurons:
         return text

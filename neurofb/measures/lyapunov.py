@@ -106,7 +106,8 @@ def lyapunov_exponent(
             growth.copy_(norm[:, 0])
             tangent = tangent / torch.where(norm > 0, norm, 1.0)
     kept = growths[num_growths - num_blocks * per_block :].double().log()
-    kept = torch.where(kept.isposinf(), torch.nan, kept)
+    left = ~state.isfinite().all(dim=1)  # the tangent need not show it
+    kept = torch.where(kept.isposinf() | left, torch.nan, kept)
     local = kept.view(num_blocks, per_block, -1).mean(1) / (renormalise_every * time_per_step)
     return _labelled(local.T.cpu().numpy())
 

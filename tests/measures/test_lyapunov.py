@@ -138,6 +138,10 @@ def test_runs_that_blow_up_are_nan_and_collapse_is_minus_infinity():
     )
     assert np.isnan(found.exponent[0])
     assert np.isneginf(found.exponent[1])
+    shifted = lyapunov_exponent(
+        lambda x: x + double([np.nan], [1.0]), state=double([0.0], [0.0]), num_steps=50
+    )
+    np.testing.assert_array_equal(shifted.exponent, [np.nan, 0.0])
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,12 @@ def test_why_it_is_unstable():
     plain = flip_stability(network, inputs, [])
     assert plain.attrs["verdict"].startswith("stable: all 4 errors decay")
     assert plain.sizes["unit"] == 0
+    frozen = [FlipSpec(layer="*", fraction=1, strength=0.5)]
+    still = flip_stability(network, inputs, frozen)
+    assert not still.stable
+    assert not still.possible
+    assert still.num_unstable == 0
+    assert still.attrs["verdict"] == "not stable: 4 of 4 errors neither grow nor decay"
 
 
 def test_shares_are_of_the_eigenvector():
@@ -216,6 +222,8 @@ def test_bad_input():
         signed_ntk(network, inputs, {"0.weight": torch.ones(3)})
     with pytest.raises(ValueError, match="no parameter that learns"):
         inspect.unwrap(output_jacobian)(nn.Identity(), inputs)
+    with pytest.raises(ValueError, match="the derivatives of its outputs hold NaN"):
+        flip_stability(network, inputs * float("nan"), [])
     dead = nn.Sequential(nn.Linear(4, 2), nn.Threshold(1e9, 0.0))
     with pytest.raises(ValueError, match="the outputs do not depend on the parameters"):
         flip_stability(dead, inputs, [])
