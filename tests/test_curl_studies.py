@@ -45,7 +45,7 @@ def scan(function, name, values, **more):
 
 
 def test_the_hidden_phase_diagram_has_theorys_sides(tmp_path, capsys):
-    settings = {"fractions": (0.0, 0.15, 0.5, 1.0), "learning_rate": 0.1, "num_steps": 1500, **FEW}
+    settings = {"fractions": (0.0, 0.15, 0.5, 1.0), "learning_rate": 0.1, "num_steps": 1200, **FEW}
     cells = scan(recipe("phase_hidden"), "ratio", (0.14, 0.3, 1.0), **settings)
     found, figures, said = analyse("phase", cells, tmp_path, capsys)
     np.testing.assert_allclose(found["ratio"], [6 / 44, 12 / 38, 1.0])
@@ -147,7 +147,7 @@ def test_escape_counts_what_was_cut_short_as_later(tmp_path, capsys):
 
 def test_exponents_of_order_and_of_nothing(tmp_path, capsys):
     settings = {"num_hidden": (12, 12), "hidden": (0.0, 0.5), "readout": (0.0, 0.0)}
-    result = recipe("lyapunov")(num_inputs=6, **settings, num_seeds=2, duration=24.0, burn_in=60.0)
+    result = recipe("lyapunov")(num_inputs=6, **settings, num_seeds=2, duration=16.0, burn_in=40.0)
     found, figures, said = analyse("lyapunov", result, tmp_path, capsys)
     order = found.isel(condition=0)
     assert order["condition"].item() == "6-12-1, no flips"

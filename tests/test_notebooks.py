@@ -17,6 +17,10 @@ EXPECTED = {
         3,
         ("largest difference to the formula 0.00", "differ by at most 0.01", "FA r=2     2.0"),
     ),
+    "curl_descent.ipynb": (
+        3,
+        ("critical hidden fraction  [1.    1.    0.559", "update / gradient: [[ 0.1 -0.1 -0.1]]"),
+    ),
     "receptive_fields.ipynb": (3, ("low_rank r=2", "<xarray.Dataset>")),
     "scan.ipynb": (3, ("26 done, 0 failed", "seed 0 were left alone: True", "rounder than exact")),
     "feedback_rules.ipynb": (2, ("low_rank r=10", "dLDFA r=10   test accuracy")),
