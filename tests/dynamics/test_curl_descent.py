@@ -208,12 +208,21 @@ def test_divergence_is_a_result():
     assert bool((result.step_size_number > 2).all())
 
 
-def test_the_number_of_the_warning():
-    problem = StudentTeacher(6, 5, num_train=None, num_test=None)
-    result = curl_descent(problem, [Flips()], CurlTraining(num_steps=1), seeds=(0,))
-    w1, w2 = problem.student(0)
-    number = 0.1 * 0.5 * (np.linalg.norm(w1, 2) ** 2 + np.linalg.norm(w2) ** 2)
-    np.testing.assert_allclose(result.step_size_number, number, rtol=0.05)
+@pytest.mark.parametrize("num_train", [None, 12])
+def test_the_number_of_the_warning(num_train):
+    """η times the largest variance of the inputs times the squared operator norms."""
+    problem = StudentTeacher(6, 5, num_train=num_train, num_test=None)
+    training = CurlTraining(num_steps=1)
+    result = curl_descent(problem, [Flips()], training, seeds=(0,), keep_weights=True)
+    x = problem.train_inputs(0)
+    variance = 0.5 if x is None else np.linalg.eigvalsh(x @ x.T / num_train)[-1]
+    numbers = [
+        0.1
+        * variance
+        * sum(np.linalg.norm(result[f"weight_{k}_{when}"][0, 0], 2) ** 2 for k in (1, 2))
+        for when in ("start", "end")
+    ]
+    np.testing.assert_allclose(result.step_size_number, max(numbers), rtol=1e-12)
 
 
 def test_labels_and_units():
