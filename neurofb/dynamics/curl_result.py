@@ -50,7 +50,9 @@ def run_batch(
     start = [w.clone() for w in batch.weights()]
     feedback = batch.feedback  # of all runs: the batch will keep that of some only
     variances = [largest_input_variance(problem, seed) for seed in seeds]
-    rate = training.learning_rate * torch.tensor(variances * len(labels)).to(start[0])
+    rate = training.learning_rate * torch.tensor(variances * len(labels), dtype=torch.float64).to(
+        start[0]
+    )
 
     course = follow(
         batch,
