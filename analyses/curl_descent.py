@@ -118,6 +118,7 @@ def saddle_escape(scan: xr.Dataset | xr.DataTree) -> Answer:
     done = found["hit_epoch"].notnull().all(("flip", "seed"))
     if not bool(done.all()):
         raise ValueError("not every cell of the scan is done; neurofb scan resume STORE goes on")
+    found["hit_epoch"].attrs["long_name"] = "epochs to a test loss of 0.001"
     found["median_epoch"] = median_time(found["hit_epoch"], found["censored"])
     said = []
     for place in np.ndindex(found.sizes["activation"], found.sizes["gain"]):
