@@ -110,7 +110,7 @@ def _as_realised(places: xr.DataArray, fraction: xr.DataArray, dim: str) -> np.n
 def _theory(found: xr.Dataset, dim: str) -> xr.Dataset:
     """Return the line, and how far the boundaries lie from it."""
     ratio = found["ratio"].values
-    grid = np.unique(np.append(np.geomspace(ratio.min() / 1.5, ratio.max() * 1.5, 2000), ratio))
+    grid = np.unique(np.append(np.geomspace(ratio.min() / 20, ratio.max() * 20, 4000), ratio))
     line = _LINES[dim](grid)
     one, shape = labels.variable, found["boundary"].shape
     at = np.broadcast_to(ratio[:, None], shape).ravel()

@@ -221,3 +221,76 @@ def test_what_is_said_of_the_distance_of_linear_modes_to_theory():
     above, medians = int((distance > 0.03).sum()), distance.median("seed")
     assert f"{above} of {distance.size} runs lie above, up to {float(distance.max()):.3f}" in text
     assert f"medians {float(medians.min()):.3f} to {float(medians.max()):.3f} by rank" in text
+
+
+@pytest.mark.parametrize("layer", ["hidden", "readout"])
+def test_the_tables_of_curl_descents_boundaries_are_the_datasets(layer, capsys):
+    phase = load_recipe(f"{ROOT / 'analyses/curl_descent.py'}::phase")
+    found, _ = phase(labels.load(ROOT / f"results/curl_{layer}.nc"))
+    said = capsys.readouterr().out
+    assert (found.sizes["ratio"], found.sizes["seed"]) == (14 if layer == "hidden" else 12, 5)
+    text = (ROOT / "docs/curl_descent.md").read_text(encoding="utf-8")
+    part = text.split("### Flips of ")[1 if layer == "hidden" else 2].split("### Near")[0]
+    number = r"([+-]?[\d.]+)"
+    spread = rf"{number} \({number} to {number}\)"
+    pattern = rf"^\| {number} \| {number} \| {spread} \| {spread} \| {number} \| {number} \|$"
+    rows = np.array(re.findall(pattern, part, re.MULTILINE), dtype=float)
+    expected = [found["ratio"], found["critical_fraction"]]
+    for name in ("boundary", "boundary_norms"):
+        expected += [found[name].median("seed"), found[name].min("seed"), found[name].max("seed")]
+    expected += [found[f"distance_{axis}"].median("seed") for axis in ("ratio", "fraction")]
+    np.testing.assert_allclose(rows, np.stack(expected, axis=1), atol=6e-4)
+    unstable = int((found["growth_start"] > 0).sum())
+    assert f"of {unstable} runs from unstable solutions" in part
+    for words in ("with kept norms", "of -X"):
+        count = re.search(rf"eigenvalue {words} foretells (\d+) of", said)
+        assert count is not None
+        assert count[1] in part
+    if layer == "hidden":
+        median, seed = (abs(v).max() for v in (rows[:, 8], found["distance_ratio"].values))
+        assert f"**{median:.3f} in c**" in part
+        assert f"{seed:.3f} for single seeds" in part
+        assert int(found["recovered"].sum()) == 2
+    else:
+        assert f"{int(found['recovered'].sum())} ended with a small loss" in part
+
+
+def test_the_table_of_escape_times_is_the_dataset():
+    study = labels.load(ROOT / "results/curl_escape.nc").to_dataset()
+    text = (ROOT / "docs/curl_descent.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (tanh|linear|relu), g = (\d) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) == 6
+    for activation, gain, cells in rows:
+        one = study.sel(activation=activation, gain=float(gain))
+        for flip, cell in zip(one["flip"].values, cells.split(" | "), strict=True):
+            times = one["hit_epoch"].sel(flip=flip).values
+            cut = one["censored"].sel(flip=flip).values == 1
+            median = np.median(np.where(cut, np.inf, times))
+            shown = [
+                f"{'> ' if late else ''}{time:.0f}" for time, late in zip(times, cut, strict=True)
+            ]
+            first = f"{median:.0f}" if np.isfinite(median) else f"> {times.max():.0f}"
+            assert cell == f"**{first}**: {', '.join(shown)}", (activation, gain, flip)
+
+
+def test_the_tables_of_exponents_and_sizes_are_the_datasets():
+    text = (ROOT / "docs/curl_descent.md").read_text(encoding="utf-8")
+    analyse = load_recipe(f"{ROOT / 'analyses/curl_descent.py'}::lyapunov")
+    found, _ = analyse(labels.load(ROOT / "results/curl_lyapunov.nc"))
+    rows = re.findall(
+        r"^\| (20-\d+-1, .+?) \| (.+) \| (.+) \| .+ \| (\d) of 5 \|$", text, re.MULTILINE
+    )
+    assert [row[0] for row in rows] == found["condition"].values.tolist()
+    for name, exponents, half, chaotic in rows:
+        one = found.sel(condition=name)
+        numbers = np.array(re.findall(r"[\d.]+", exponents), dtype=float).reshape(-1, 2)
+        np.testing.assert_allclose(numbers[:, 0], abs(one["exponent"]), atol=6e-5)
+        np.testing.assert_allclose(numbers[:, 1], one["standard_error"], atol=6e-5)
+        halves = np.array(half.split(", "), dtype=float)
+        np.testing.assert_allclose(halves, abs(one["exponent_half"]), atol=6e-5)
+        assert int(chaotic) == int(one["chaotic"].sum())
+    size = labels.load(ROOT / "results/curl_size.nc").to_dataset()
+    pattern = r"^  \| ([\d.]+)" + r" \| ([+-][\d.]+) ± ([\d.]+)" * 4 + r" \|$"
+    table = np.array(re.findall(pattern, text, re.MULTILINE), dtype=float)
+    gap = (size["boundary"].mean("seed") - size["critical_fraction"]).values
+    np.testing.assert_allclose(table[:, 1::2], gap, atol=6e-4)

@@ -73,7 +73,7 @@ def phase_diagram(dataset: xr.Dataset, *, flips: str = "hidden_flips") -> Figure
                 *(edges, _edges(fraction)), np.ma.masked_invalid(median), **_colours(name, median)
             )
             figure.colorbar(mesh, ax=axes, pad=0.02)
-            if name == "final_loss" and "step_size_number" in dataset:
+            if name == "final_loss":
                 _mark_large_steps(axes, dataset, flips)
             axes.plot(dataset["line_ratio"], dataset["line_fraction"], gid="theory", **_LINE)
             if name == "final_loss":
@@ -87,7 +87,8 @@ def phase_diagram(dataset: xr.Dataset, *, flips: str = "hidden_flips") -> Figure
             axes.set_title(title, loc="left", fontsize=8)
             tidy(axes)
         figure.axes[0].set_ylabel(axis_label(dataset[flips], width=36))
-        figure.legend(handles=_handles(), loc="outside lower center", ncols=4)
+        marks = figure.axes[0].get_legend_handles_labels()[0]
+        figure.legend(handles=[*_handles(), *marks], loc="outside lower center", ncols=4)
     return figure
 
 
@@ -176,10 +177,14 @@ def _draw_boundary(axes: Axes, boundary: xr.DataArray) -> None:
 
 
 def _mark_large_steps(axes: Axes, dataset: xr.Dataset, flips: str) -> None:
-    """Put a dot on each cell whose steps became too large for the flow in most seeds."""
-    large = (dataset["step_size_number"] > 2).median("seed").transpose("ratio", flips).values > 0
+    """Put a cross on each cell whose steps became too large for the flow in most seeds."""
+    if "step_size_number" not in dataset:
+        return
+    large = dataset["step_size_number"].median("seed").transpose("ratio", flips).values > 2
     ratio, fraction = np.meshgrid(dataset["ratio"], dataset[flips], indexing="ij")
-    axes.plot(ratio[large], fraction[large], **_LARGE, gid="large steps")
+    if large.any():
+        label = "steps too large for the flow"
+        axes.plot(ratio[large], fraction[large], **_LARGE, gid="large steps", label=label)
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
@@ -198,5 +203,4 @@ def _handles() -> list[Line2D]:
         Line2D([], [], **_LINE, label="theory: critical fraction"),
         Line2D([], [], **seed, markersize=2.6, label="simulation: boundary of a seed"),
         Line2D([], [], **{**seed, "markerfacecolor": "#D55E00"}, markersize=5, label="median"),
-        Line2D([], [], **_LARGE, label="steps too large for the flow"),
     ]

@@ -182,10 +182,11 @@ def lyapunov_exponents(dataset: xr.Dataset) -> Figure:
         above.axhline(0.0, color="#555555", linewidth=0.8)
         if "smallest_chaos" in dataset.attrs:
             above.axhline(dataset.attrs["smallest_chaos"], color=UNTRAINED_COLOUR, linestyle=":")
-        above.set_ylabel(axis_label(dataset["exponent"], width=30))
+        above.set_ylabel(axis_label(dataset["exponent"], width=38))
         below.set_ylabel(axis_label(dataset["wandering"], width=26))
         below.set_yscale("symlog", linthresh=1e-3)
-        below.set_ylim(0, None)
+        top = np.nanmax(np.append(dataset["wandering"].values.ravel(), 1e-3))
+        below.set_ylim(-2e-4, 3 * top)
         below.set_xticks(range(len(names)), names, rotation=30, ha="right")
         tidy(above)
         tidy(below)
