@@ -9,6 +9,7 @@ its times and its rows: ``{"axis": "networks", "unit": "seconds an iteration", "
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,8 @@ def _draw(axes: Any, series: dict[str, Any]) -> None:
     axes.set_yscale("log")
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel(series["axis"])
-    axes.set_ylabel(series["unit"])
+    axes.set_xlabel(textwrap.fill(series["axis"], 28))
+    axes.set_ylabel(textwrap.fill(series["unit"], 24))
     axes.legend()
     tidy(axes)
 
