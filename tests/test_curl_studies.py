@@ -147,7 +147,7 @@ def test_escape_counts_what_was_cut_short_as_later(tmp_path, capsys):
 
 def test_exponents_of_order_and_of_nothing(tmp_path, capsys):
     settings = {"num_hidden": (12, 12), "hidden": (0.0, 0.5), "readout": (0.0, 0.0)}
-    result = recipe("lyapunov")(num_inputs=6, **settings, num_seeds=2, duration=16.0, burn_in=40.0)
+    result = recipe("lyapunov")(num_inputs=6, **settings, num_seeds=2, duration=24.0, burn_in=90.0)
     found, figures, said = analyse("lyapunov", result, tmp_path, capsys)
     order = found.isel(condition=0)
     assert order["condition"].item() == "6-12-1, no flips"
