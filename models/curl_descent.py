@@ -21,6 +21,7 @@ import torch
 import xarray as xr
 
 from neurofb import labels
+from neurofb.choices import check_same_length
 from neurofb.dynamics import CurlTraining, Flips, StudentTeacher, curl_descent
 from neurofb.theory import eigenvalues_with_norms
 
@@ -117,12 +118,12 @@ def loss_curves(
 
     `hidden` and `readout` are fractions, one pair a condition; the rest as in `phase_hidden`.
     """
-    _check_pairs(hidden=hidden, readout=readout)
+    check_same_length(hidden=hidden, readout=readout)
     problem = _linear(num_inputs, num_hidden, start, perturbation)
     training = CurlTraining(
         learning_rate=learning_rate, num_steps=num_steps, num_records=200, stop_below=1e-26
     )
-    flips = [Flips(hidden=a, readout=b) for a, b in zip(hidden, readout, strict=True)]
+    flips = [Flips(hidden=float(a), readout=float(b)) for a, b in zip(hidden, readout, strict=True)]
     found = _run(problem, flips, training, num_seeds, device=device)
     found = found.assign_attrs(learning_rate=learning_rate, input_variance=problem.input_variance)
     return _named(found, f"Losses of curl descent, {num_inputs}-{num_hidden}-1, linear")
@@ -234,14 +235,6 @@ def _growth(found: xr.Dataset, signs: list[Any]) -> xr.Dataset:
         text = f"largest growth rate of the error near the {when}, norms kept"
         rates[f"growth_{when}"] = labels.variable(("flip", "seed"), values, "1", text)
     return rates
-
-
-def _check_pairs(**arguments: tuple[float, ...]) -> None:
-    """Refuse lists of different length."""
-    sizes = {name: len(values) for name, values in arguments.items()}
-    if len(set(sizes.values())) != 1 or 0 in sizes.values():
-        text = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise ValueError(f"{text} entries; one each a condition is needed, at least one")
 
 
 def _named(found: xr.Dataset, title: str) -> xr.Dataset:

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from neurofb import labels
+from neurofb.choices import check_same_length
 from neurofb.dynamics import CurlTraining, Flips, StudentTeacher, curl_descent
 from neurofb.dynamics.curl_tangent import CurlMap
 from neurofb.measures.lyapunov import lyapunov_exponent
@@ -40,7 +41,7 @@ def spectrum(
     num_seeds
         Draws.
     """
-    _check_pairs(ratios=ratios, hidden=hidden, readout=readout)
+    check_same_length(ratios=ratios, hidden=hidden, readout=readout)
     names = [
         ", ".join(
             f"{what} {value:g}"
@@ -52,7 +53,7 @@ def spectrum(
     values, density, density_at, edge = [], [], [], []
     for c, a, b in zip(ratios, hidden, readout, strict=True):
         problem = _linear(num_inputs, max(round(num_inputs / c), 1))
-        first, second = Flips(hidden=a, readout=b).signs(*problem.sizes)
+        first, second = Flips(hidden=float(a), readout=float(b)).signs(*problem.sizes)
         draws = (problem.teacher(seed) for seed in range(num_seeds))
         values.append(
             [
@@ -104,7 +105,7 @@ def finite_size(
     num_seeds
         Draws.
     """
-    _check_pairs(ratios=ratios)
+    check_same_length(ratios=ratios)
     boundary = np.empty((len(ratios), len(totals), num_seeds))
     realised = np.empty(boundary.shape[:2])
     for i, j in np.ndindex(*realised.shape):
@@ -159,11 +160,11 @@ def lyapunov(
     device
         A torch device.
     """
-    _check_pairs(num_hidden=num_hidden, hidden=hidden, readout=readout)
+    check_same_length(num_hidden=num_hidden, hidden=hidden, readout=readout)
     parts = []
     for size, a, b in zip(num_hidden, hidden, readout, strict=True):
         problem = _linear(num_inputs, size)
-        flips = Flips(hidden=a, readout=b)
+        flips = Flips(hidden=float(a), readout=float(b))
         part = xr.Dataset()
         for ending, rate in (("", learning_rate), ("_half", learning_rate / 2)):
             training = CurlTraining(
@@ -207,14 +208,6 @@ def lyapunov(
         title="Largest Lyapunov exponents of curl descent", references="arXiv:2510.02765"
     )
     return found
-
-
-def _check_pairs(**arguments: tuple[float, ...]) -> None:
-    """Refuse lists of different length."""
-    sizes = {name: len(values) for name, values in arguments.items()}
-    if len(set(sizes.values())) != 1 or 0 in sizes.values():
-        text = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise ValueError(f"{text} entries; one each a condition is needed, at least one")
 
 
 def _first_unstable(problem: StudentTeacher, seed: int) -> int:

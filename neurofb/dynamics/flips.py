@@ -104,11 +104,12 @@ class Flips:
         if not any(counts) or self.strength == 0:
             return "no flips"
         sizes = self.among(num_inputs, num_hidden, num_outputs)
-        parts = [
-            f"{name} {count}/{size}"
-            for name, count, size in zip(("hidden", "readout"), counts, sizes, strict=True)
-            if count
-        ]
+        parts = []
+        for name, count, size in zip(("hidden", "readout"), counts, sizes, strict=True):
+            chosen = getattr(self, name)
+            which = f" ({', '.join(map(str, chosen))})" if isinstance(chosen, tuple) else ""
+            if count:
+                parts.append(f"{name} {count}/{size}{which}")
         if self.side == "postsynaptic":
             parts.append("postsynaptic")
         if self.strength != 1:

@@ -72,8 +72,8 @@ def at_least(least: float | int, **arguments: float | int | np.ndarray) -> None:
 
 def bisect(
     is_below: Callable[[np.ndarray], Any],
-    low: Float[np.ndarray, "..."],
-    high: Float[np.ndarray, "..."],
+    low: Numbers,
+    high: Numbers,
 ) -> Float[np.ndarray, "..."]:
     """Return where a condition that holds below some point ceases to hold, between low and high.
 

@@ -241,6 +241,7 @@ def test_labels_and_units():
     assert Flips(readout=0.5, side="postsynaptic", strength=0.5).label(6, 5, 2) == (
         "readout 1/2, postsynaptic, frozen"
     )
+    assert Flips(hidden=(0, 2), readout=1).label(6, 5, 2) == "hidden 2/6 (0, 2), readout 1/5"
 
 
 @pytest.mark.parametrize(

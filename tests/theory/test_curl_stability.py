@@ -181,6 +181,13 @@ def test_many_outputs():
     assert 0.401 - 0.15 < -np.linalg.eigvalsh(readout)[0] < 0.401 + 0.03
 
 
+def test_numbers_give_numbers():
+    assert critical_hidden_fraction(0.3) == pytest.approx(0.5585, abs=1e-4)
+    assert critical_hidden_fraction(np.float64(0.3)) == critical_hidden_fraction(0.3)
+    assert critical_readout_fraction(1) == pytest.approx(0.0551, abs=1e-4)
+    assert largest_eigenvalue(0.3, 0.3, 0).shape == ()
+
+
 def test_arrays_are_broadcast():
     edge = largest_eigenvalue(np.array([[0.2], [1.0]]), np.array([0.0, 0.3, 1.0]))
     assert edge.shape == (2, 3)
