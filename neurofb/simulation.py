@@ -96,8 +96,8 @@ def simulate(
     folder
         Where ``result.zarr`` and ``config.json`` go; None keeps nothing on disk.
     resume, overwrite
-        What to do with what is in the folder already: return it if it is finished (an unfinished
-        simulation starts again), or start again. Without either it is refused.
+        What to do with a result that is in the folder already: return it, or start again. Without
+        either it is refused. A simulation without a result is in nobody's way.
 
     Returns
     -------
@@ -128,7 +128,6 @@ def simulate(
     standard = labels.provenance(
         title=(inspect.getdoc(recipe) or address).partition("\n")[0],
         seed=seed if isinstance(seed, int) else None,
-        references=labels.REFERENCES,
     )
     answer.attrs = {**standard, **answer.attrs, "neurofb_config": config}
     answer.attrs["wall_seconds"] = time.perf_counter() - wall
@@ -216,7 +215,9 @@ def _claim(folder: Path, config: str, resume: bool, overwrite: bool) -> bool:
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other")
     path, result = folder / CONFIG, folder / RESULT
-    if path.exists() or result.exists():
+    if path.exists() and not result.exists():
+        _read(path)  # of a simulation that was refused or cut short: the folder is free
+    elif result.exists():
         old = _read(path)
         if not resume and not overwrite:
             raise ValueError(
@@ -229,10 +230,9 @@ def _claim(folder: Path, config: str, resume: bool, overwrite: bool) -> bool:
             raise ValueError(
                 f"folder={str(folder)!r} holds a simulation with other settings: {text}"
             )
-        if resume and result.exists():
+        if resume:
             return True
-        if result.exists():
-            shutil.rmtree(result)
+        shutil.rmtree(result)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{CONFIG}.partial"
     partial.write_text(config, encoding="utf-8")

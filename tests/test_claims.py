@@ -9,6 +9,7 @@ import xarray as xr
 from neurofb import labels
 from neurofb.measures import contrast, counted_units, population_medians, rank_trend
 from neurofb.measures.claims import verdict
+from neurofb.measures.statements import statements, statements_text
 from neurofb.plot import example_study
 from neurofb.recipes import load_recipe
 
@@ -117,3 +118,8 @@ def test_statements_without_any_condition_that_is_compared():
 @pytest.mark.parametrize("num_seeds", [0, 1])
 def test_nothing_holds_on_fewer_than_two_seeds(num_seeds):
     assert not verdict(np.arange(num_seeds), np.ones(num_seeds), "more").holds
+
+
+def test_one_seed_is_no_verdict():
+    said = statements_text(statements([verdict(np.arange(1), np.array([0.02]), "more")]))
+    assert said == "more: no verdict from one seed (1 of 1 seeds; +0.02)"

@@ -158,13 +158,17 @@ def test_resume_refuse_overwrite(recipe, tmp_path, capsys):
         assert "holds a run, or a result of something else" in capsys.readouterr().err
 
 
-def test_an_unfinished_simulation_starts_again(recipe, tmp_path):
+@pytest.mark.parametrize("option", [[], ["--resume"], ["--overwrite"]])
+def test_a_folder_without_a_result_is_free(recipe, tmp_path, option):
+    """A simulation that was refused or cut short does not stand in the way of its correction."""
     out = tmp_path / "out"
     lies = recipe.replace("::wave", "::lies")
     assert main(["run", lies, "--out", str(out)]) == 2
     assert [path.name for path in out.iterdir()] == ["config.json"]
-    assert main(["run", recipe, "--out", str(out), "--resume"]) == 2
-    assert main(["run", recipe, "--out", str(out), "--overwrite"]) == 0
+    assert main(["run", recipe, "--out", str(out), *option]) == 0
+    said = labels.load(out / "result.zarr").attrs
+    assert json.loads(said["neurofb_config"])["recipe"] == recipe
+    assert said["references"] == ""
 
 
 def test_dry_run_lists_the_arguments_and_writes_nothing(recipe, tmp_path, capsys):

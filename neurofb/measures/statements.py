@@ -49,6 +49,8 @@ def statements(verdicts: Sequence[xr.Dataset]) -> xr.Dataset:
 def statements_text(found: xr.Dataset, *, scale: int | float = 1) -> str:
     """Return a line a statement: holds or not, and every seed's difference times `scale`.
 
+    One seed gives no verdict.
+
     Examples
     --------
     >>> import numpy as np
@@ -61,6 +63,8 @@ def statements_text(found: xr.Dataset, *, scale: int | float = 1) -> str:
     for index in range(found.sizes["statement"]):
         one = found.isel(statement=index)
         word = "holds" if bool(one["statement_holds"]) else "does not hold"
+        if int(one["statement_num_seeds"]) < 2:
+            word = "no verdict from one seed"
         seeds = ", ".join(f"{scale * value:+.2f}" for value in one["statement_difference"].values)
         agree = f"{int(one['statement_num_agreeing'])} of {int(one['statement_num_seeds'])} seeds"
         lines.append(f"{one['statement'].values!s}: {word} ({agree}; {seeds})")
