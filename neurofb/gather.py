@@ -101,7 +101,8 @@ def layer_dataset(tree: xr.DataTree, layer: str) -> xr.Dataset:
     if layer not in tree.children:
         if "receptive_field" in tree.children:
             raise ValueError("this is the result of one run; figures are drawn of a study")
-        raise ValueError(f"layer={layer!r} is not in the study; it has {', '.join(tree.children)}")
+        found = ", ".join(tree.children) or "none: it is no study of receptive fields"
+        raise ValueError(f"layer={layer!r} is not in the study; it has {found}")
     dataset = xr.merge(
         [tree.to_dataset(), tree.children[layer].to_dataset(inherit=False)],
         combine_attrs="drop_conflicts",

@@ -73,6 +73,9 @@ def test_the_saved_study_is_the_one_returned(finished):
         assert layer_dataset(loaded, layer).identical(layer_dataset(tree, layer))
     with pytest.raises(ValueError, match="layer='nowhere' is not in the study; it has retina"):
         layer_dataset(tree, "nowhere")
+    bare = xr.DataTree(xr.Dataset({"loss": 1.0}))
+    with pytest.raises(ValueError, match="it has none: it is no study of receptive fields"):
+        layer_dataset(bare, "retina_2")
 
 
 @pytest.fixture(scope="module")
