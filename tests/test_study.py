@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import xarray as xr
 
 from neurofb import labels
 from neurofb.conditions import facts
