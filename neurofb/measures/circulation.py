@@ -1,7 +1,9 @@
 """What curl does along a path: work around a closed loop, and a loss that rises on its way down."""
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -71,7 +73,9 @@ def circulation(
     return work * 2 * math.pi * radius / num_points
 
 
-def loss_rise(losses: Float[Tensor, "*batch step"]) -> Float[Tensor, "*batch"]:
+def loss_rise(
+    losses: Float[Tensor, "*batch step"] | np.ndarray | Sequence,
+) -> Float[Tensor, "*batch"]:
     """Return how far a loss climbs above the lowest value before.
 
     The largest L_t / min L_s (s ≤ t) over steps t: 1 for a loss that never rises, as that of
@@ -80,7 +84,8 @@ def loss_rise(losses: Float[Tensor, "*batch step"]) -> Float[Tensor, "*batch"]:
     Parameters
     ----------
     losses
-        Positive, over steps; NaN from where a run has diverged is left out.
+        Positive, over steps (a tensor, an array or lists); NaN from where a run has diverged to the
+        end is left out, and a run in which it comes first or between numbers is NaN.
 
     Raises
     ------
@@ -92,10 +97,14 @@ def loss_rise(losses: Float[Tensor, "*batch step"]) -> Float[Tensor, "*batch"]:
     >>> loss_rise(torch.tensor([[4.0, 2.0, 3.0, 1.0], [4.0, 3.0, 2.0, 1.0]]))
     tensor([1.5000, 1.0000])
     """
+    losses = losses if isinstance(losses, Tensor) else torch.as_tensor(np.asarray(losses, float))
     if losses.ndim == 0 or losses.shape[-1] == 0:
         raise ValueError(f"losses of shape {tuple(losses.shape)} must have at least one step")
     if bool((losses <= 0).any()):
         raise ValueError("losses must be positive (the rise is a ratio)")
+    missing = losses.isnan()
+    holes = missing[..., 0] | (missing[..., :-1] & ~missing[..., 1:]).any(-1)
     known = losses.nan_to_num(nan=math.inf, posinf=math.inf)
     lowest = known.cummin(-1).values
-    return torch.where(losses.isnan(), 0.0, losses / lowest).amax(-1)
+    rise = torch.where(missing, 0.0, losses / lowest).amax(-1)
+    return torch.where(holes, torch.nan, rise)

@@ -70,8 +70,9 @@ def lyapunov_exponent(
     Raises
     ------
     ValueError
-        If a number is out of range, the state is not (run, parameter), or too few steps are left
-        for the blocks.
+        If a number is out of range, the state is not (run, parameter), too few steps are left for
+        the blocks, or at the first step `step` returns another shape or dtype, carries no
+        derivatives (a constant, ``.detach()``) or mixes runs.
 
     Examples
     --------
@@ -92,6 +93,7 @@ def lyapunov_exponent(
         )
     advance = tangent_step or _by_jvp(step)
     with torch.no_grad():
+        _check_map(step, advance, state, differentiated=tangent_step is None)
         for _ in range(burn_in):
             state = step(state)
         tangent = torch.randn(
@@ -125,6 +127,46 @@ def _by_jvp(step: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], tupl
     return advance
 
 
+def _check_map(
+    step: Callable[[Tensor], Tensor],
+    advance: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    state: Tensor,
+    *,
+    differentiated: bool,
+) -> None:
+    """Refuse a map that returns something unlike the state, has no derivative or mixes runs."""
+    moved = step(state)
+    if not isinstance(moved, Tensor) or (moved.shape, moved.dtype) != (state.shape, state.dtype):
+        found = f"shape {tuple(moved.shape)}, {moved.dtype}" if isinstance(moved, Tensor) else moved
+        raise ValueError(
+            f"step returns {found}, but must return the state's "
+            f"shape {tuple(state.shape)}, {state.dtype}"
+        )
+    if differentiated:
+        try:
+            torch.func.jvp(step, (state,), (torch.ones_like(state),), strict=True)
+        except RuntimeError as error:
+            if "independent of the inputs" not in str(error):
+                raise
+            raise ValueError(
+                "step carries no derivatives (a constant, .detach(), torch.tensor or .item() "
+                "inside?); tangent_step can give them"
+            ) from error
+    if len(state) > 1:  # how the first run moves the others, and they the first
+        first = torch.zeros_like(state)
+        first[0] = torch.linspace(1, 2, state.shape[1]).to(state)
+        others = torch.linspace(1, 2, state.numel()).to(state).view_as(state)
+        others[0] = 0
+        after = [advance(state, part)[1].nan_to_num(0, 0, 0).abs() for part in (first, others)]
+        across = max(float(after[0][1:].max()), float(after[1][:1].max()))
+        largest = max(float(part.max()) for part in after)
+        if across > torch.finfo(state.dtype).eps ** 0.5 * largest:
+            raise ValueError(
+                "step mixes runs: each must follow from its own row of the state alone, but a "
+                "change of the first run's state moves other runs, or one of theirs moves it"
+            )
+
+
 def _labelled(local: np.ndarray) -> xr.Dataset:
     """Return mean, standard error and blocks (run, block) with labels."""
     with np.errstate(invalid="ignore"):  # of −∞: NaN
@@ -145,7 +187,7 @@ def _labelled(local: np.ndarray) -> xr.Dataset:
 
 def _check(
     state: Tensor,
-    num_steps: int,
+    num_steps: float | int,
     burn_in: int,
     time_per_step: float | int,
     num_blocks: int,
@@ -161,8 +203,8 @@ def _check(
     least = {"num_steps": 1, "burn_in": 0, "num_blocks": 2, "renormalise_every": 1}
     values = (num_steps, burn_in, num_blocks, renormalise_every)
     for (name, low), value in zip(least.items(), values, strict=True):
-        if value < low:
-            raise ValueError(f"{name}={value} must be at least {low}")
+        if not isinstance(value, int | np.integer) or value < low:
+            raise ValueError(f"{name}={value} must be at least {low}, and whole")
     if not 0 < time_per_step < float("inf"):
         raise ValueError(f"time_per_step={time_per_step} must be above 0 and finite")
     if not 0 <= discard < 1:

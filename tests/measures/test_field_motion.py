@@ -79,6 +79,11 @@ def test_the_rise_of_a_loss():
     assert loss_rise(losses).tolist() == [3, 2]
     assert loss_rise(torch.tensor([4.0, 2.0, 1.0])) == 1
     assert loss_rise(torch.tensor([4.0, float("inf")])) == math.inf
+    assert loss_rise([[4, 2, 3], [1, 2, 8]]).tolist() == [1.5, 8]
+    assert loss_rise(losses.numpy()).tolist() == [3, 2]
+    nan = float("nan")
+    unknown = loss_rise([[nan, nan, nan], [nan, 2, 3], [2, nan, 3], [2, 3, nan]])
+    np.testing.assert_array_equal(unknown, [nan, nan, nan, 1.5])
 
 
 def test_what_is_refused():

@@ -161,6 +161,39 @@ def test_bad_input(settings, message):
     arguments = {"state": double([0.3]), "num_steps": 100} | settings
     with pytest.raises(ValueError, match=message):
         lyapunov_exponent(lambda x: x, **arguments)
+    unchecked = getattr(lyapunov_exponent, "__wrapped__", lyapunov_exponent)
+    with pytest.raises(ValueError, match=r"num_steps=100.0 must be at least 1, and whole"):
+        unchecked(lambda x: x, double([0.3]), num_steps=100.0)
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (lambda x: 2 * x.detach(), "step carries no derivatives"),
+        (lambda x: torch.tensor(x.tolist(), dtype=x.dtype), "step carries no derivatives"),
+        (lambda x: x.float(), r"step returns shape \(3, 2\), torch.float32"),
+        (lambda x: x[:1], r"step returns shape \(1, 2\)"),
+        (lambda x: x.tolist(), r"step returns \[\["),
+        (lambda x: x - x.mean(0), "step mixes runs"),
+        (lambda x: x.roll(1, 0), "step mixes runs"),
+        (lambda x: x + x[:1], "step mixes runs"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:To copy construct")
+def test_a_map_that_has_no_exponent_of_each_run(step, message):
+    state = double([0.3, 0.1], [0.2, 0.4], [0.5, 0.6])
+    with pytest.raises(ValueError, match=message):
+        getattr(lyapunov_exponent, "__wrapped__", lyapunov_exponent)(step, state, num_steps=50)
+
+
+def test_a_map_of_two_runs_by_hand_must_not_mix_them():
+    def tangent_step(state, tangent):
+        return state.flip(0), tangent.flip(0)
+
+    with pytest.raises(ValueError, match="step mixes runs"):
+        lyapunov_exponent(
+            lambda x: x.flip(0), double([1.0], [2.0]), num_steps=50, tangent_step=tangent_step
+        )
 
 
 def test_a_map_needs_all_samples_and_a_tangent_a_linear_student():
