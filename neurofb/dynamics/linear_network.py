@@ -1,9 +1,11 @@
 """Learning of linear networks from sufficient statistics: rules, ranks and seeds all at once."""
 
+import json
 import math
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -62,8 +64,8 @@ def simulate_linear(
     Raises
     ------
     ValueError
-        If there is no condition, two have the same name, a rank is impossible, or `starts` do not
-        fit.
+        If `conditions` is no list or empty, two have the same name, a rank is impossible, or
+        `starts` do not fit.
 
     Warns
     -----
@@ -84,12 +86,15 @@ def simulate_linear(
     >>> answer.overlap.sel(condition="BP", seed=0).isel(step=-1).round(2).values
     array([1., 1., 1.])
     """
+    if not isinstance(conditions, Sequence):
+        raise ValueError(f"conditions={conditions} must be a list, such as [condition]")
     began, cpu_began = time.perf_counter(), time.process_time()
     names = [condition.name for condition in conditions]
     if not conditions or len(set(names)) < len(names):
         raise ValueError(f"conditions must be at least one and have different names, not {names}")
     default = initial_weights(task, conditions, training)
-    starts = default if starts is None else starts
+    drawn = starts is None
+    starts = default if drawn else starts
     _check_starts(starts, default, names)
     warn_if_unstable(task, conditions, training)
     order = sorted(range(len(names)), key=lambda i: rule_and_size(conditions[i]))
@@ -117,6 +122,18 @@ def simulate_linear(
     )
     overlap[diverged], loss[diverged], gap[diverged] = math.nan, math.nan, math.nan
     full = min(*training.hidden, task.num_outputs)
+    config = {
+        "task": {
+            "num_inputs": task.num_inputs,
+            "num_outputs": task.num_outputs,
+            "num_modes": network.modes.singular_value.shape[1],
+            "seeds": list(task.seeds),
+            "dtype": str(task.teacher.dtype),
+        },
+        "conditions": [asdict(condition) for condition in conditions],
+        "training": asdict(training),
+        "starts": "drawn" if drawn else "given",
+    }
     along = ("condition", "seed", "step")
     return xr.Dataset(
         {
@@ -138,6 +155,7 @@ def simulate_linear(
         },
         attrs=naming.provenance(
             title="learning of linear networks",
+            config=json.dumps(config, default=lambda number: number.item()),
             device=str(task.teacher.device),
             references="arXiv:2502.20580",
             wall_seconds=time.perf_counter() - began,

@@ -1,8 +1,11 @@
 """What a simulation of linear learning is told: conditions, rates, how long it runs."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from neurofb.dynamics.linear_rules import RULES
 
@@ -53,13 +56,16 @@ class LinearTraining:
     start_scale: float | int = 1.0
 
     def __post_init__(self) -> None:
-        if not self.hidden or min(self.hidden) < 1:
+        layers = self.hidden if isinstance(self.hidden, Sequence) else ()
+        if not layers or not all(_is_whole(size) and size >= 1 for size in layers):
             raise ValueError(
-                f"hidden={self.hidden} must name at least one layer, of 1 unit or more"
+                f"hidden={self.hidden} must name at least one layer, of 1 unit or more, such as "
+                "(64,)"
             )
         for name, least in (("num_steps", 0), ("record_every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+            value = getattr(self, name)
+            if not _is_whole(value) or value < least:
+                raise ValueError(f"{name}={value} must be at least {least}, and whole")
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise ValueError(f"gradient_clip={self.gradient_clip} must be positive, or None")
         if not 0 <= self.start_scale < math.inf:
@@ -114,8 +120,8 @@ class LinearCondition:
         if self.rule not in RULES:
             raise ValueError(f"rule={self.rule!r} must be one of {', '.join(RULES)}")
         ranked = RULES[self.rule].map == "low-rank"
-        if ranked and (self.rank is None or self.rank < 1):
-            raise ValueError(f"rank={self.rank} of {self.rule!r} must be at least 1")
+        if ranked and (self.rank is None or not _is_whole(self.rank) or self.rank < 1):
+            raise ValueError(f"rank={self.rank} of {self.rule!r} must be at least 1, and whole")
         if not ranked and self.rank is not None:
             raise ValueError(f"rank={self.rank} must be None: {self.rule!r} has no rank")
         if self.start not in (None, "fixed", "small", "svd"):
@@ -174,6 +180,11 @@ def authors_protocol(
         feedback_decay=0.999,
         weight_decay=1e-12 if full else 1e-5,
     )
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether it is of an integer type."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_rates(settings: LinearTraining | LinearCondition) -> None:

@@ -169,6 +169,8 @@ def random_task(
     for name, value in sizes.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
+    if isinstance(seeds, int | np.integer):
+        raise ValueError(f"seeds={seeds} must be a list of seeds, such as ({seeds},)")
     if len(seeds) == 0 or min(seeds) < 0:
         raise ValueError(f"seeds={tuple(seeds)} must name at least one seed, none negative")
     if not 1 <= num_modes <= min(num_inputs, num_outputs):
@@ -191,22 +193,26 @@ def random_task(
 
 
 def task_from_data(
-    inputs: Float[Tensor, "_ n"], targets: Float[Tensor, "_ m"], *, seed: int = 0
+    inputs: Float[Tensor, "_ n"] | np.ndarray,
+    targets: Float[Tensor, "_ m"] | np.ndarray,
+    *,
+    seed: int = 0,
 ) -> LinearTask:
     """Return the task that learning from these samples is, full batch.
 
     Parameters
     ----------
     inputs, targets
-        x and y, one sample a row, any units. Nothing is centred: centre them, or let an input be 1.
+        x and y, one sample a row, any units, tensors or arrays. Nothing is centred: centre them, or
+        let an input be 1.
     seed
         What the task's seed is called; the start of learning is drawn from it.
 
     Raises
     ------
     ValueError
-        If there is no sample or not a target for each, these are not matrices, or the targets do
-        not depend on the inputs.
+        If there is no sample or not a target for each, these are not matrices of finite
+        floating-point numbers, or the targets do not depend on the inputs.
 
     Examples
     --------
@@ -214,6 +220,7 @@ def task_from_data(
     >>> task_from_data(x, 3 * x).teacher
     tensor([[[3.]]])
     """
+    inputs, targets = torch.as_tensor(inputs), torch.as_tensor(targets)
     if inputs.ndim != 2 or targets.ndim != 2:
         raise ValueError(
             f"inputs and targets must be (sample, …), not of shapes {tuple(inputs.shape)} and "
@@ -224,6 +231,11 @@ def task_from_data(
             f"inputs and targets must be equally many and at least one, not {len(inputs)} and "
             f"{len(targets)}"
         )
+    for name, value in (("inputs", inputs), ("targets", targets)):
+        if not value.is_floating_point() or not value.isfinite().all():
+            raise ValueError(
+                f"{name} of {value.dtype} must hold finite floating-point numbers, no NaN"
+            )
     wide_x, wide_y = inputs.double(), targets.double()
     covariance = wide_x.mT @ wide_x / len(inputs)
     teacher = (wide_y.mT @ wide_x / len(inputs)) @ torch.linalg.pinv(covariance, hermitian=True)

@@ -1,5 +1,7 @@
 """Batched linear learning: equal to autograd on data, to the pathways, to itself alone."""
 
+import json
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -274,6 +276,12 @@ def test_dataset_says_what_it_is():
         assert answer[name].attrs["units"] == "1"
         assert answer[name].attrs["long_name"]
     assert "2502.20580" in answer.attrs["references"]
+    config = json.loads(answer.attrs["neurofb_config"])
+    assert config["training"] == asdict(training) | {"hidden": [4]}
+    assert config["conditions"] == [asdict(condition("BP"))]
+    sizes = {"num_inputs": 6, "num_outputs": 5, "num_modes": 2}
+    assert config["task"] == {**sizes, "seeds": [3], "dtype": "torch.float64"}
+    assert config["starts"] == "drawn"
     assert answer.diverged_at.isnull().all()
     assert (answer.feedback_gap == 0).all()
 

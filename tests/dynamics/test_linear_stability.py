@@ -143,6 +143,28 @@ def test_bad_input(call, match):
         call()
 
 
+@pytest.mark.parametrize(
+    ("made", "name", "value"),
+    [
+        (LinearTraining(), "hidden", 8),
+        (LinearTraining(), "hidden", (8.0,)),
+        (LinearTraining(), "num_steps", 10.0),
+        (LinearTraining(), "record_every", 2.5),
+        (LinearCondition(rule="LDFA fixed P", rank=2), "rank", 2.5),
+    ],
+)
+def test_what_is_no_whole_number(made, name, value):
+    object.__setattr__(made, name, value)  # past the tests' type checks
+    with pytest.raises(ValueError, match=re.escape(f"{name}={value}")):
+        made.__post_init__()
+
+
+def test_one_condition_is_no_list():
+    unchecked = getattr(simulate_linear, "__wrapped__", simulate_linear)
+    with pytest.raises(ValueError, match=r"conditions=LinearCondition\(.* must be a list"):
+        unchecked(random_task(6, 5, 2, seeds=(0,)), condition("BP"))
+
+
 def simulate(*conditions, **settings):
     task = random_task(6, 5, 2, seeds=(0,))
     return simulate_linear(task, conditions, LinearTraining(hidden=(4,), num_steps=1), **settings)

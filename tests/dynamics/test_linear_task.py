@@ -99,5 +99,23 @@ def test_bad_input(call, match):
         call()
 
 
+def test_arrays_are_data_and_what_is_no_number_is_not():
+    x = np.random.default_rng(0).standard_normal((5, 2))
+    task = task_from_data(x, x[:, :1])
+    np.testing.assert_allclose(task.teacher[0], [[1, 0]], atol=1e-12)
+    assert torch.equal(
+        task.teacher, task_from_data(torch.tensor(x), torch.tensor(x[:, :1])).teacher
+    )
+    gap = np.where(x == x[2], np.nan, x)
+    for arguments, name in (((gap, x), "inputs"), ((x, gap), "targets")):
+        with pytest.raises(ValueError, match=f"{name} of torch.float64 must hold finite"):
+            task_from_data(*arguments)
+    with pytest.raises(ValueError, match=r"inputs of torch.int64 must hold"):
+        task_from_data(np.eye(2, dtype=int), x[:2])
+    unchecked = getattr(random_task, "__wrapped__", random_task)  # without the tests' type checks
+    with pytest.raises(ValueError, match=r"seeds=3 must be a list of seeds"):
+        unchecked(seeds=3)
+
+
 def one_task(covariance=torch.eye(2)[None], residual=None):
     return LinearTask(torch.ones(1, 2, 2), covariance, (0,), residual)
