@@ -64,7 +64,8 @@ def curl_descent(
     Raises
     ------
     ValueError
-        If there are no flips or seeds, a seed comes twice or is negative, more neurons are flipped
+        If there are no flips or seeds, two flips have the same label (`Flips.label`: fractions are
+        rounded to whole neurons), a seed comes twice or is negative, more neurons are flipped
         than there are, the loss at the start is below ``stop_below``, batches are asked for of the
         population, or `dtype` is neither float32 nor float64.
 
@@ -87,6 +88,9 @@ def curl_descent(
     """
     training = training or CurlTraining()
     check_runs(flips, seeds)
+    labels = [condition.label(*problem.sizes) for condition in flips]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"flips must be different at these sizes, not {labels}")
     errors = errors_of(
         problem,
         seeds,
@@ -97,7 +101,6 @@ def curl_descent(
     )
     signs = [condition.signs(*problem.sizes) for condition in flips]
     batch = CurlBatch(problem, signs, training, seeds, errors)
-    labels = [condition.label(*problem.sizes) for condition in flips]
     result = run_batch(batch, problem, labels, training, seeds, keep_weights=keep_weights)
     sizes = np.array([condition.among(*problem.sizes) for condition in flips])
     fractions = np.array([condition.counts(*problem.sizes) for condition in flips]) / sizes

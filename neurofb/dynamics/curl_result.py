@@ -177,8 +177,8 @@ def largest_input_variance(problem: StudentTeacher, seed: int) -> float:
     return float(np.linalg.norm(inputs, 2) ** 2 / inputs.shape[1])
 
 
-def check_runs(conditions: Sequence[object], seeds: Sequence[int], *, name: str = "flips") -> None:
-    """Refuse a batch without conditions, or seeds that are missing, negative or named twice.
+def check_runs(conditions: object, seeds: Sequence[int] | int, *, name: str = "flips") -> None:
+    """Refuse a batch without a list of conditions, or seeds missing, negative or named twice.
 
     Parameters
     ----------
@@ -191,6 +191,10 @@ def check_runs(conditions: Sequence[object], seeds: Sequence[int], *, name: str 
     --------
     >>> check_runs(["no flips"], (0, 1))
     """
+    if not isinstance(conditions, Sequence):
+        raise ValueError(f"{name}={conditions} must be a list of conditions")
+    if isinstance(seeds, int | np.integer):
+        raise ValueError(f"seeds={seeds} must be a list of seeds, such as ({seeds},)")
     if len(conditions) == 0:
         raise ValueError(f"{name}={conditions} must name at least one condition")
     whole = all(isinstance(seed, int | np.integer) and seed >= 0 for seed in seeds)

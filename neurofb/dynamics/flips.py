@@ -36,8 +36,9 @@ class Flips:
     ----------
     hidden
         What is flipped in D1: a fraction (float from 0 to 1, rounded to the nearest number of
-        neurons), a number of neurons (int), or their indices (tuple). Of a fraction or a number,
-        the first neurons: weights are drawn alike, so it does not matter which.
+        neurons, of halves the even one: 0.04 of 10 neurons flips none), a number of neurons (int),
+        or their indices (tuple). Of a fraction or a number, the first neurons: weights are drawn
+        alike, so it does not matter which.
     readout
         The same for D2.
     side

@@ -28,8 +28,8 @@ class FlipSpec:
     side
         Whether the layer's inputs or its outputs are counted.
     fraction, count, indices
-        How many neurons are flipped, as a fraction (to the nearest whole number) or as a count, or
-        which ones. One of the three is given.
+        How many neurons are flipped, as a fraction (to the nearest whole number, of halves the even
+        one: 0.01 of 16 neurons flips none) or as a count, or which ones. One of the three is given.
     strength
         ρ from 0 (no flip) over 0.5 (frozen: these synapses do not learn) to 1 (the sign is wrong).
     seed

@@ -116,6 +116,7 @@ def test_norms_are_kept_per_layer_or_per_row():
             np.testing.assert_allclose(result[f"weight_norm_{k}"], found, rtol=1e-12)
 
 
+UNCHECKED = getattr(curl_descent, "__wrapped__", curl_descent)  # without the tests' type checks
 FLIPS = [Flips(), Flips(hidden=3), Flips(hidden=0.5, readout=0.5), Flips(readout=1)]
 CASES = [
     (replace(SMALL, activation="tanh", gain=2), None),
@@ -270,6 +271,9 @@ def test_labels_and_units():
             lambda: curl_descent(SMALL, [Flips()], dtype=torch.float16),
             "dtype=torch.float16 must be one of torch.float32, torch.float64",
         ),
+        (lambda: curl_descent(SMALL, [Flips(), Flips(hidden=0.01)]), "flips must be different"),
+        (lambda: UNCHECKED(SMALL, Flips()), r"flips=Flips\(.* must be a list"),
+        (lambda: UNCHECKED(SMALL, [Flips()], seeds=3), "seeds=3 must be a list"),
         (lambda: curl_descent(SMALL, []), "must name at least one condition"),
         (lambda: curl_descent(SMALL, [Flips()], seeds=()), r"seeds=\(\) must be different"),
         (lambda: curl_descent(SMALL, [Flips()], seeds=(1, 1)), r"seeds=\(1, 1\) must be different"),
