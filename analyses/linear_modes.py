@@ -17,11 +17,13 @@ from neurofb.measures.statements import statements, statements_text
 ALLOWED = 0.03
 #: share from which on a mode counts as learned
 LEARNED = 0.95
+#: of which functions of `models/linear_modes.py` the results are that each function here takes
+SOURCES = {"analyse": "authors", "analyse_oja": "oja", "analyse_endpoints": "endpoints"}
 
 
 def analyse(result: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return shares, losses and distances to theory at the end, verdicts, the figures."""
-    dataset = _dataset(result)
+    dataset = _dataset(result, "analyse")
     found = ends(dataset)
     said = []
     for rule in dict.fromkeys(map(str, found["rule"].values)):
@@ -60,7 +62,7 @@ def analyse(result: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
 
 def analyse_oja(result: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return shares at the end of rules that move P, verdicts, the figure."""
-    dataset = _dataset(result)
+    dataset = _dataset(result, "analyse_oja")
     found = ends(dataset)
     targets, fixed = (_of_rule(found, f"LDFA {name}") for name in ("Oja targets", "fixed P"))
     said = [
@@ -93,7 +95,7 @@ def analyse_oja(result: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
 
 def analyse_endpoints(result: xr.DataTree) -> tuple[xr.Dataset, dict[str, Figure]]:
     """Return how far the shares with a fixed P end from R_ii, verdicts, the figure."""
-    dataset = _dataset(result)
+    dataset = _dataset(result, "analyse_endpoints")
     last = dataset.isel(step=-1)
     distance = abs(last["overlap"] - last["endpoint"]).max("mode")
     total = last["overlap"].sum("mode")
@@ -181,8 +183,24 @@ def table(found: xr.Dataset) -> str:
     return pd.DataFrame.from_dict(rows, orient="index").to_string()
 
 
-def _dataset(result: xr.DataTree | xr.Dataset) -> xr.Dataset:
-    return result.to_dataset() if isinstance(result, xr.DataTree) else result
+def _dataset(result: xr.DataTree | xr.Dataset, function: str) -> xr.Dataset:
+    """Return the dataset if it is one for this function of the file, else say for which it is."""
+    dataset = result.to_dataset() if isinstance(result, xr.DataTree) else result
+    fitting = []
+    if {"overlap", "endpoint"} <= set(dataset):
+        fitting = ["analyse_endpoints"]
+    elif {"overlap", "overlap_theory"} <= set(dataset):
+        moves = {"LDFA Oja targets", "LDFA fixed P"} <= set(map(str, dataset["rule"].values))
+        fitting = ["analyse", "analyse_oja"] if moves else ["analyse"]
+    if function not in fitting:
+        if fitting:
+            text = f"the dataset is for {' or '.join(fitting)} of analyses/linear_modes.py"
+        elif "distance" in dataset:
+            text = "the dataset is what an analysis returned, for none of analyses/linear_modes.py"
+        else:
+            text = "the dataset is none of models/linear_modes.py"
+        raise ValueError(f"{text}; {function} is for results of {SOURCES[function]}")
+    return dataset
 
 
 def _columns(dataset: xr.Dataset) -> list[str]:

@@ -16,7 +16,6 @@ from neurofb.choices import check_choice
 from neurofb.dynamics import (
     RULES,
     LinearCondition,
-    LinearStart,
     LinearTask,
     LinearTraining,
     authors_protocol,
@@ -24,12 +23,11 @@ from neurofb.dynamics import (
     random_task,
     simulate_linear,
 )
-from neurofb.theory import fixed_feedback_endpoint, in_mode_frame, integrate_modes
+from neurofb.mode_theory import mode_frame, mode_theory
+from neurofb.theory import fixed_feedback_endpoint
 
 #: rules of the paper's figures 2 (Q and P follow the weights) and 4a (P by Oja), and their controls
 FIGURE_RULES = ("BP", "FA", "LDFA fixed P", "LDFA Oja targets", "LDFA normative")
-#: names of rates that theory and simulation share
-RATES = ("learning_rate", "feedback_rate", "feedback_decay", "weight_decay")
 
 
 def authors(
@@ -52,6 +50,7 @@ def authors(
     rank stands once. The authors clamp directions of change at ±10, which theory does not; only
     Oja's P would ever meet that limit, and nothing is clamped here.
     """
+    _check_ranks(ranks)
     for rule in rules:
         check_choice("rules", rule, RULES)
     conditions = [
@@ -137,6 +136,7 @@ def endpoints(
     Q is fixed or learns by Kolen-Pollack. Inputs are white and unlimited (Σ_xx = I), so that theory
     leaves nothing out but the size of the start.
     """
+    _check_ranks(ranks)
     conditions = [
         LinearCondition(rule=rule, rank=rank)
         for rule in ("low-rank FA", "LDFA fixed P")
@@ -156,7 +156,7 @@ def endpoints(
     starts = initial_weights(task, conditions, training)
     found = simulate_linear(task, conditions, training, starts=starts)
     _, strengths, _ = (part.cpu().numpy() for part in task.modes())
-    ends = [fixed_feedback_endpoint(_frame(task, start)["P"], strengths) for start in starts]
+    ends = [fixed_feedback_endpoint(mode_frame(task, start)["P"], strengths) for start in starts]
     found["endpoint"] = labels.variable(
         ("condition", "seed", "mode"), np.stack(ends), "1", "share of the mode in theory, Rᵢᵢ"
     )
@@ -170,27 +170,11 @@ def _with_theory(
     training: LinearTraining,
 ) -> xr.Dataset:
     """Simulate, and integrate the modes' equations from the same start beside it."""
-    starts = initial_weights(task, conditions, training)
-    found = simulate_linear(task, conditions, training, starts=starts)
-    _, strengths, _ = (part.cpu().numpy() for part in task.modes())
-    curves = []
-    for condition, start in zip(conditions, starts, strict=True):
-        frame, rates = _frame(task, start), {name: condition.rate(name, training) for name in RATES}
-        how = {"num_steps": training.num_steps, "record_every": training.record_every}
-        share = integrate_modes(frame, strengths, condition.rule, **rates, **how).overlap
-        curves.append(np.where(condition.normalise, np.nan, share))  # theory knows no normalising
-    found["overlap_theory"] = labels.variable(
-        ("condition", "seed", "step", "mode"),
-        np.stack(curves),
-        "1",
-        "share of the mode learned, in theory",
-    )
+    found = simulate_linear(task, conditions, training)
+    found["overlap_theory"] = mode_theory(task, conditions, training)
     return found.assign_attrs(title=title)
 
 
-def _frame(task: LinearTask, start: LinearStart) -> dict[str, np.ndarray]:
-    """Return where a condition starts as theory wants it: in the frame of the modes."""
-    output, _, inputs = (part.cpu().numpy() for part in task.modes())
-    weights = [weight.cpu().numpy() for weight in start.weights]
-    q, p = (part[0].cpu().numpy() if part else None for part in (start.q, start.p))
-    return in_mode_frame(weights, q, p, output, inputs)
+def _check_ranks(ranks: Sequence[int]) -> None:
+    if not ranks:
+        raise ValueError(f"ranks={tuple(ranks)} is empty; name at least one rank")

@@ -105,6 +105,16 @@ def test_the_page_of_rules_runs(capsys):
     assert "(phase: 6, kind: 2)" in printed
 
 
+def test_the_page_of_linear_modes_runs(capsys):
+    (snippet,) = blocks(ROOT / "docs/linear_modes.md", "python")
+    assert "num_steps=2000" in snippet
+    names: dict[str, object] = {}
+    exec(compile(snippet.replace("2000", "200"), "linear_modes.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "LDFA normative r=8" in printed
+    assert "largest distance to theory: 0.0" in printed
+
+
 def test_what_the_page_of_rules_says_to_write_can_be_written():
     """Every specification in the table is made, with the names that `neurofb.feedback` exports."""
     text = (ROOT / "docs/feedback_rules.md").read_text(encoding="utf-8")

@@ -115,6 +115,29 @@ def test_endpoints(capsys):
     assert list(figures) == ["linear_modes_endpoints"]
 
 
+def test_a_dataset_for_another_function_is_named(authors, capsys, tmp_path):
+    ends = authors.rename(overlap_theory="endpoint")
+    with pytest.raises(ValueError, match=r"is for analyse_endpoints of .*; analyse is for results"):
+        analysed("analyse", ends)
+    with pytest.raises(ValueError, match="is for analyse or analyse_oja of"):
+        analysed("analyse_endpoints", authors)
+    with pytest.raises(ValueError, match=r"is for analyse of .*; analyse_oja is for results of"):
+        analysed("analyse_oja", authors.isel(condition=[0]))
+    with pytest.raises(ValueError, match="is none of models"):
+        analysed("analyse", authors[["loss"]])
+    seeds = str(ROOT / "results/linear_modes_seeds.nc")
+    assert main(["analyse", str(ANALYSES), seeds, "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert "what an analysis returned" in said[0]
+
+
+@pytest.mark.parametrize("name", ["authors", "endpoints"])
+def test_no_rank_is_refused(name):
+    with pytest.raises(ValueError, match=r"ranks=\(\) is empty"):
+        computed(name, ranks="")
+
+
 def test_an_unknown_rule_is_refused():
     with pytest.raises(ValueError, match="rules='DFA' must be one of BP, FA"):
         computed("authors", rules="DFA")

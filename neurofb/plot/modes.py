@@ -93,7 +93,8 @@ def learned_modes(
             *seed_handles(dataset),
         ]
         if "overlap_theory" in dataset:
-            handles.append(Line2D([], [], label="theory", **THEORY))
+            label = "theory (below: median of the seeds)"
+            handles.append(Line2D([], [], label=label, **THEORY))
         ncols = max(3, min(len(handles), 2 * len(chosen) - 1))
         figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
     return figure

@@ -17,8 +17,9 @@ from neurofb.plot.style import axis_label, context, rule_colours, tidy
 def modes_against_rank(dataset: xr.Dataset, measures: Sequence[str]) -> Figure:
     """Draw measures of what was learned against the rank of the feedback, a panel a measure.
 
-    Markers are seeds, lines join their medians, a colour a rule; the dashed line is theory. A rule
-    whose conditions all have one rank, such as BP, is a horizontal line.
+    Markers are seeds, lines join their medians, a colour a rule; dashed is theory, the
+    median of the seeds. A rule with one condition, at the largest rank while others stand at lower
+    ones, such as BP, is a horizontal line.
 
     Parameters
     ----------
@@ -51,10 +52,12 @@ def modes_against_rank(dataset: xr.Dataset, measures: Sequence[str]) -> Figure:
         figure = Figure(figsize=(0.6 + 2.6 * len(measures), 3.4), layout="constrained")
         grid = figure.subplots(1, len(measures), squeeze=False)[0]
         for axes, measure in zip(grid, measures, strict=True):
+            ranks = sorted({int(rank) for rank in dataset["rank"].values})
             for rule in rules:
                 one = dataset.isel(condition=np.flatnonzero(dataset["rule"].values == rule))
-                _draw_rule(axes, one.sortby("rank"), measure, colours[rule])
-            ranks = sorted({int(rank) for rank in dataset["rank"].values})
+                alone = one.sizes["condition"] == 1
+                across = alone and ranks[0] < int(one["rank"].values[0]) == ranks[-1]
+                _draw_rule(axes, one.sortby("rank"), measure, colours[rule], across)
             axes.set_xscale("log")
             axes.set_xticks(ranks, [str(rank) for rank in ranks])
             axes.set_xticks([], minor=True)
@@ -65,16 +68,16 @@ def modes_against_rank(dataset: xr.Dataset, measures: Sequence[str]) -> Figure:
         handles = [Line2D([], [], color=colours[rule], label=rule) for rule in rules]
         handles += seed_handles(dataset)
         if any(f"{measure}_theory" in dataset for measure in measures):
-            handles.append(Line2D([], [], label="theory", **THEORY))
+            handles.append(Line2D([], [], label="theory (median of the seeds)", **THEORY))
         figure.legend(handles=handles, loc="outside lower center", ncols=3 + len(measures) // 2)
     return figure
 
 
-def _draw_rule(axes: Axes, one: xr.Dataset, measure: str, colour: str) -> None:
+def _draw_rule(axes: Axes, one: xr.Dataset, measure: str, colour: str, across: bool) -> None:
     """Draw one rule's conditions in one panel of `modes_against_rank`."""
     values = one[measure].transpose("condition", "seed")
     middle = values.median("seed").values
-    if one.sizes["condition"] == 1:
+    if across:
         axes.axhline(float(middle[0]), color=colour, linewidth=0.9, alpha=0.7)
     axes.plot(one["rank"], middle, color=colour)
     for i in range(values.sizes["seed"]):
@@ -84,4 +87,10 @@ def _draw_rule(axes: Axes, one: xr.Dataset, measure: str, colour: str) -> None:
         axes.scatter(place, values.isel(seed=i), s=13, color=colour, marker=marker, **style)
     if f"{measure}_theory" in one:
         theory = one[f"{measure}_theory"].median("seed")
-        axes.plot(one["rank"], theory, gid="theory", zorder=4, **THEORY)
+        if across:
+            axes.axhline(float(theory[0]), gid="theory", zorder=4, **THEORY)
+        elif theory.size == 1:  # a point has no dashes: a short line
+            place = float(one["rank"].values[0]) * np.array([0.8, 1.25])
+            axes.plot(place, [float(theory[0])] * 2, gid="theory", zorder=4, **THEORY)
+        else:
+            axes.plot(one["rank"], theory, gid="theory", zorder=4, **THEORY)

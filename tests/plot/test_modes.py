@@ -56,6 +56,23 @@ def test_against_rank(dataset):
     np.testing.assert_allclose(drawn[0].get_ydata(), medians)
 
 
+def test_of_a_single_rank_theory_is_drawn_and_only_bp_is_a_horizontal_line(dataset):
+    share = dataset["overlap"][:, :, -1, 0]
+    found = xr.Dataset({"loss": share, "loss_theory": share / 2}).assign_coords(
+        rule=dataset["rule"], rank=dataset["rank"]
+    )
+    axes = modes_against_rank(found.isel(condition=[0, 1]), ["loss"]).axes[0]
+    across = [line for line in axes.lines if list(line.get_xdata()) == [0, 1]]
+    medians = share.median("seed").values
+    assert [line.get_ydata()[0] for line in across] == pytest.approx([medians[0], medians[0] / 2])
+    theory = lines(axes, "theory")
+    assert [line.get_ydata()[0] for line in theory] == pytest.approx(medians[:2] / 2)
+    assert np.ptp(theory[1].get_xdata()) > 0
+    alone = modes_against_rank(found.isel(condition=[1]), ["loss"]).axes[0]
+    assert not [line for line in alone.lines if list(line.get_xdata()) == [0, 1]]
+    assert lines(alone, "theory")
+
+
 def test_endpoints_lie_where_the_dataset_says(dataset):
     last = dataset.isel(step=-1).rename(overlap_theory="endpoint")
     axes = mode_endpoints(last).axes[1]
