@@ -115,6 +115,14 @@ def test_the_page_of_linear_modes_runs(capsys):
     assert "largest distance to theory: 0.0" in printed
 
 
+def test_the_page_of_curl_runs(capsys):
+    for block in blocks(ROOT / "docs/curl_of_rules.md", "python"):
+        exec(compile(block, "curl_of_rules.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("1.0\n")
+    assert "curl index of the weights' update" in printed
+
+
 def test_what_the_page_of_rules_says_to_write_can_be_written():
     """Every specification in the table is made, with the names that `neurofb.feedback` exports."""
     text = (ROOT / "docs/feedback_rules.md").read_text(encoding="utf-8")
