@@ -3,6 +3,7 @@
 import dataclasses
 import resource
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -14,7 +15,13 @@ from neurofb.config import RunConfig
 from neurofb.data import ImageSplits
 from neurofb.feedback import describe, fired, present_targets
 from neurofb.study import Study
-from neurofb.training import Arithmetic, flip_gradients, resolve_arithmetic, resolve_device
+from neurofb.training import (
+    Arithmetic,
+    flip_gradients,
+    flipped_neurons,
+    resolve_arithmetic,
+    resolve_device,
+)
 from neurofb.workers import num_cores
 
 NUM_STEPS = 5
@@ -73,6 +80,7 @@ def dry_run(config: RunConfig, cache: Path | None = None) -> str:
             f"{'channels last' if arithmetic.channels_last else 'channels first'}, "
             f"{torch.get_num_threads()} threads",
             str(describe(network, optimiser)),
+            *_flips_text(network, config),
             *(
                 f"pathway on {name}: never fired (no error is asked for behind it)"
                 for name in never
@@ -82,6 +90,13 @@ def dry_run(config: RunConfig, cache: Path | None = None) -> str:
             "training",
         ]
     )
+
+
+def _flips_text(network: nn.Module, config: RunConfig) -> list[str]:
+    """Return a line a layer and side: how many of its neurons have flipped synapses."""
+    flipped = flipped_neurons(network, config.training.flips) if config.training.flips else []
+    counts = Counter((neuron.layer, neuron.side) for neuron in flipped)
+    return [f"flips on {layer}: {count} {side}" for (layer, side), count in counts.items()]
 
 
 def dry_run_study(study: Study, workers: int | None = None, cache: Path | None = None) -> str:

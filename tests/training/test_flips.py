@@ -312,6 +312,9 @@ def test_flips_are_settings_of_a_run():
     config = change(RunConfig(name="tiny"), small)
     assert config.training.flips == (FlipSpec(layer="readout", fraction=0.1),)
     assert from_json(to_json(config)) == config
+    said = dry_run(change(config, {"training.flips": '[{"layer": "readout", "count": 2}]'}))
+    assert "flips on readout: 2 presynaptic" in said
+    assert "flips" not in dry_run(change(config, {"training.flips": "[]"}))
     nowhere = change(config, {"training.flips": '[{"layer": "nowhere", "count": 1}]'})
     with pytest.raises(ValueError, match="layer='nowhere' matches no linear layer"):
         dry_run(nowhere)
