@@ -1,6 +1,6 @@
 """Time batched curl descent against one run after another with autograd and the data.
 
-A grid of 20 fractions of flipped inputs × 5 seeds of a student 20-50-1 with 250 samples: what a
+A grid of 20 strengths of flips × 5 seeds of a student 20-50-1 with 250 samples: what a
 phase diagram is made of. The loop is what a user of torch would write: forward pass on the samples,
 `torch.autograd.grad`, signs, the Frobenius norms restored, the test loss every tenth step, one run
 at a time; it goes through a fifth of the grid, and its time is multiplied by five.
@@ -39,9 +39,9 @@ def problem_of(activation: Activation, inputs: int, hidden: int, samples: int) -
     )
 
 
-def fractions(count: int) -> list[Flips]:
-    """Return conditions: fractions of flipped inputs from 0 to below 1."""
-    return [Flips(hidden=i / count) for i in range(count)]
+def strengths(count: int) -> list[Flips]:
+    """Return conditions: half of the inputs flipped with strengths from 0 to below 1."""
+    return [Flips(hidden=0.5, strength=i / count) for i in range(count)]
 
 
 def batched(problem: StudentTeacher, flips: list[Flips], seeds: int, steps: int) -> np.ndarray:
@@ -101,7 +101,7 @@ def compare(
 ) -> dict[str, Any]:
     """Time some steps of all runs; `looped`: runs of the loop that are timed (None: all)."""
     problem = problem_of(activation, inputs, hidden, samples)
-    flips = fractions(conditions)
+    flips = strengths(conditions)
     runs = [(i, seed) for seed in range(seeds) for i in range(conditions)]
     timed = runs[:looped]
     share = len(runs) / len(timed)
