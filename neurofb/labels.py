@@ -65,6 +65,29 @@ COORDINATES: dict[str, tuple[str, str]] = {
     "start": ("1", "where learning starts"),
     "total": ("1", "inputs and hidden neurons, M + N"),
     "vertex": ("1", "point of a theory's curve"),
+    "trial": ("1", "trial (noise and start of its own)"),
+    "matrix": ("1", "realisation of the weights"),
+    "time": ("membrane time constant", "time"),
+    "signal": ("1", "input signal"),
+    "balance": ("1", "balance b: strength of the negative feedback"),
+    "disorder": ("1", "disorder g of the recurrent weights"),
+    "noise": ("1", "noise sigma of a neuron's input"),
+    "delay": ("membrane time constant", "delay d of the feedback"),
+    "num_units": ("1", "number of neurons N"),
+    "drive": ("1", "constant input x"),
+    "law": ("1", "how the balance grows with the number of neurons"),
+    "ramp": ("1", "direction in which the balance is moved"),
+    "angular_frequency": ("radian / membrane time constant", "angular frequency"),
+    "source": ("1", "source of the fluctuations"),
+    "noise_variance": ("1", "noise variance Delta of the tensor's entries"),
+    "prior_mean": ("1", "mean of the factors' entries"),
+    "shape_ratio": ("1", "first side of the tensor over the geometric mean of all"),
+    "axis": ("1", "axis of the tensor"),
+    "component": ("1", "component of the decomposition"),
+    "method": ("1", "method"),
+    "sweep": ("1", "sweep over the axes of the tensor"),
+    "side": ("1", "side of a cubic tensor"),
+    "schedule": ("1", "order in which the axes are updated"),
 }
 
 #: papers that the library stands on, as results name them
@@ -75,6 +98,8 @@ REFERENCES = " ".join(
         "arXiv:2606.11123",  # Boeshertz, Pascanu & Clopath 2026, rank of the error
         "arXiv:2510.25594",  # Roy et al. 2025, learning in SVD space
         "arXiv:2510.02765",  # curl descent, 2025
+        "arXiv:2006.14178",  # Kadmon, Timcheck & Ganguli 2020, balanced predictive coding
+        "arXiv:1810.10065",  # Kadmon & Ganguli 2018, message passing for low-rank tensors
     )
 )
 

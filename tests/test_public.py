@@ -8,7 +8,7 @@ import sys
 import pytest
 
 PACKAGES = ["data", "dynamics", "feedback", "measures", "networks", "plot", "report", "scan"]
-PACKAGES += ["theory", "training"]
+PACKAGES += ["tensors", "theory", "training"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
