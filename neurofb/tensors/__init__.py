@@ -1,3 +1,5 @@
 """Low-rank decomposition of noisy tensors: priors, approximate message passing, least squares."""
 
-__all__: list[str] = []
+from neurofb.tensors.als import TensorALS
+
+__all__ = ["TensorALS"]
