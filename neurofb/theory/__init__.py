@@ -1,5 +1,14 @@
 """Curves without simulation: what mathematics says that a simulation should give."""
 
+from neurofb.theory.balanced_delay import (
+    correlation_transform,
+    critical_balance,
+    delay_integral,
+    noise_gain,
+    optimal_balance,
+    tracking_error,
+    tracking_transfer,
+)
 from neurofb.theory.curl_index import curl_index_of_flips
 from neurofb.theory.curl_matrix import linearised_eigenvalues, reduced_matrix
 from neurofb.theory.curl_norms import eigenvalues_with_norms
@@ -35,9 +44,12 @@ __all__ = [
     "ScalarFeedback",
     "Spectrum",
     "conserved_blocks",
+    "correlation_transform",
+    "critical_balance",
     "critical_hidden_fraction",
     "critical_readout_fraction",
     "curl_index_of_flips",
+    "delay_integral",
     "eigenvalues_with_norms",
     "escape_time",
     "first_crossing",
@@ -48,7 +60,9 @@ __all__ = [
     "largest_eigenvalue",
     "largest_eigenvalue_many_outputs",
     "linearised_eigenvalues",
+    "noise_gain",
     "oja_flow",
+    "optimal_balance",
     "reduced_matrix",
     "saxe_mode",
     "scalar_fa",
@@ -57,4 +71,6 @@ __all__ = [
     "scalar_normative",
     "spectral_density",
     "spectrum",
+    "tracking_error",
+    "tracking_transfer",
 ]
