@@ -24,7 +24,9 @@ from neurofb.measures.jacobian import jacobian
 from neurofb.measures.lyapunov import lyapunov_exponent
 from neurofb.measures.mode_overlap import linear_mode_overlap, mode_overlap
 from neurofb.measures.nulls import spectrum_matched_noise
+from neurofb.measures.oscillation import oscillation_frequency
 from neurofb.measures.population import counted_units, population_medians
+from neurofb.measures.power_law import power_law
 from neurofb.measures.receptive_field import gaussian_probes, receptive_field
 from neurofb.measures.rule_curl import rule_curl
 from neurofb.measures.shape import shape_measures
@@ -63,7 +65,9 @@ __all__ = [
     "lyapunov_exponent",
     "median_time",
     "mode_overlap",
+    "oscillation_frequency",
     "population_medians",
+    "power_law",
     "rank_trend",
     "receptive_field",
     "response_to_images",

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from neurofb.plot.alignment import alignment_curves
+    from neurofb.plot.balanced_coding import coding_against_balance, coding_scaling
+    from neurofb.plot.balanced_delay import balance_ramps, delay_diagram, noise_and_delay
+    from neurofb.plot.balanced_tracking import tracking_errors
     from neurofb.plot.composite import figure5
     from neurofb.plot.curl import curl_spectra, phase_diagram
     from neurofb.plot.curl_rules import curl_over_epochs, curl_rows
@@ -34,10 +37,14 @@ __all__ = [
     "accuracy_against_error_rank",
     "accuracy_against_rank",
     "alignment_curves",
+    "balance_ramps",
+    "coding_against_balance",
+    "coding_scaling",
     "compute_against_accuracy",
     "curl_over_epochs",
     "curl_rows",
     "curl_spectra",
+    "delay_diagram",
     "escape_times",
     "example_rank_study",
     "example_study",
@@ -50,6 +57,7 @@ __all__ = [
     "measures_by_category",
     "mode_endpoints",
     "modes_against_rank",
+    "noise_and_delay",
     "orientation_tuning",
     "phase_diagram",
     "rank_over_depth",
@@ -62,16 +70,21 @@ __all__ = [
     "scan_status",
     "symmetry_against_rank",
     "symmetry_surface",
+    "tracking_errors",
 ]
 
 _HOME = {
     "accuracy_against_error_rank": "rank_accuracy",
     "accuracy_against_rank": "rules",
     "alignment_curves": "alignment",
+    "balance_ramps": "balanced_delay",
+    "coding_against_balance": "balanced_coding",
+    "coding_scaling": "balanced_coding",
     "compute_against_accuracy": "rules",
     "curl_over_epochs": "curl_rules",
     "curl_rows": "curl_rules",
     "curl_spectra": "curl",
+    "delay_diagram": "balanced_delay",
     "escape_times": "curl_runs",
     "example_rank_study": "example_rank",
     "example_study": "example",
@@ -84,6 +97,7 @@ _HOME = {
     "measures_by_category": "rank_accuracy",
     "mode_endpoints": "modes",
     "modes_against_rank": "modes_rank",
+    "noise_and_delay": "balanced_delay",
     "orientation_tuning": "tuning",
     "phase_diagram": "curl",
     "rank_over_depth": "error_rank",
@@ -96,6 +110,7 @@ _HOME = {
     "scan_status": "scan_map",
     "symmetry_against_rank": "rank",
     "symmetry_surface": "surface",
+    "tracking_errors": "balanced_tracking",
 }
 
 
