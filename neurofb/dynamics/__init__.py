@@ -1,5 +1,7 @@
 """Simulators of learning that are no training run of a torch network: batched over conditions."""
 
+from neurofb.dynamics.balanced_network import simulate_balanced
+from neurofb.dynamics.balanced_settings import BalancedNetwork
 from neurofb.dynamics.curl_descent import curl_descent
 from neurofb.dynamics.curl_tangent import CurlMap
 from neurofb.dynamics.curl_training import CurlTraining
@@ -14,6 +16,7 @@ from neurofb.dynamics.student_teacher import StudentTeacher
 
 __all__ = [
     "RULES",
+    "BalancedNetwork",
     "CurlMap",
     "CurlTraining",
     "Dale",
@@ -29,6 +32,7 @@ __all__ = [
     "dale_descent",
     "initial_weights",
     "random_task",
+    "simulate_balanced",
     "simulate_linear",
     "task_from_data",
 ]

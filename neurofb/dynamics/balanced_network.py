@@ -1,0 +1,308 @@
+"""Balanced predictive coding with noise, chaos and delay: estimates in time."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+import neurofb.labels as naming
+from neurofb.choices import check_choice
+from neurofb.dynamics.balanced_batch import BalancedBatch
+from neurofb.dynamics.balanced_input import Course, Signal, course_of
+from neurofb.dynamics.balanced_settings import BalancedNetwork
+
+Start = Literal["normal", "zero"] | np.ndarray | Tensor
+
+
+def simulate_balanced(
+    network: BalancedNetwork | Sequence[BalancedNetwork],
+    signal: Signal | Sequence[Signal] = 0.0,
+    *,
+    duration: float | int,
+    time_step: float | int,
+    num_trials: int = 1,
+    num_matrices: int = 1,
+    seed: int = 0,
+    burn_in: float | int = 0.0,
+    balance: Signal | None = None,
+    record_every: int = 1,
+    keep_units: int = 0,
+    start: Start = "normal",
+    chunk: int = 1000,
+    dtype: Literal["float32", "float64"] = "float32",
+    device: str = "cpu",
+) -> xr.Dataset:
+    """Simulate balanced networks and return their estimates of the signal in time.
+
+    All networks, realisations and trials step together; with disorder all trials of a realisation
+    are one matrix product. See `BalancedNetwork` for the equations,
+    `neurofb.dynamics.balanced_batch.BalancedBatch` for the step. `balanced_statistics` keeps no
+    course in time, only its moments.
+
+    **Same numbers.** Noise and start belong to (seed, matrix, trial), weights to (seed, matrix);
+    networks of one call share them. `chunk`, `record_every`, `keep_units` and a longer duration
+    change no bit. Other trials, matrices or networks in the batch, and the dtype, change rounding
+    only; in chaos and beyond the onset of oscillations rounding grows, so that there only
+    statistics agree.
+
+    Parameters
+    ----------
+    network
+        One, or several that differ in balance, disorder, noise or delay only.
+    signal
+        x, for all networks or as a list with one for each: a number; an array (step,), for K
+        signals (step, signal), of a value for each recorded step, the first of which holds in the
+        burn-in; or a function of the time in membrane time constants (negative in the burn-in) that
+        returns a number or K of them.
+    duration, time_step, burn_in
+        Time that is recorded, dt, and time before that; in membrane time constants.
+    num_trials, num_matrices, seed
+        Trials (noise, start) of each realisation (J, w), realisations, and their seed.
+    balance
+        In the place of the networks' own balance: a function of the time, or an array (step,).
+    record_every
+        Steps between two records.
+    keep_units
+        Of how many units h and φ(h) are kept.
+    start
+        h at the start of the burn-in: ``"normal"``, N(0, 1); ``"zero"``; or an array that is
+        broadcast to (matrix, network, trial, unit).
+    chunk
+        Steps computed at once; decides on memory alone.
+    dtype, device
+        Of the computation.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` x̂ (matrix, trial, time), ``input_signal`` x (time); with several signals a last
+        dim ``signal``. Of a list of networks a first dim: ``balance``, ``disorder``, ``noise``,
+        ``delay`` or ``drive``, if they differ in that alone, otherwise ``condition`` with these as
+        its coordinates. With `keep_units` also ``potential`` h and ``activity`` φ(h)
+        (…, time, unit). Time 0 is the end of the burn-in.
+
+    Warns
+    -----
+    RuntimeWarning
+        If time_step · balance · (largest slope of φ) is above 0.05: a delay of time_step/2 more.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, a delay is no whole number of steps, time_step · balance ·
+        slope is above 1, networks differ in more than they may, or h is no longer finite.
+
+    Examples
+    --------
+    >>> network = BalancedNetwork(num_units=100, balance=4.0, noise=0.5)
+    >>> result = simulate_balanced(network, 0.2, duration=2.0, time_step=0.01, num_trials=3)
+    >>> dict(result.estimate.sizes)
+    {'matrix': 1, 'trial': 3, 'time': 200}
+    """
+    began, began_cpu = time.perf_counter(), time.process_time()
+    _check_counts(record_every=record_every, chunk=chunk)
+    if not 0 <= keep_units <= _first(network).num_units:
+        raise ValueError(f"keep_units={keep_units} must be 0 to num_units")
+    course = course_of(
+        network, signal, duration=duration, time_step=time_step, burn_in=burn_in, balance=balance
+    )
+    batch = batch_of(course, num_trials, num_matrices, seed, start, dtype, device)
+    num_records = -(-course.num_steps // record_every)
+    shape = (num_records, *batch.shape, course.networks[0].num_signals)
+    estimates = np.empty(shape, dtype)
+    kept = np.empty((num_records, *batch.shape, keep_units), dtype)
+    chunk = record_every if keep_units else max(1, chunk // record_every) * record_every
+    for first, found in chunks_of(course, batch, chunk, kept if keep_units else None, record_every):
+        records = found[::record_every]
+        at = first // record_every
+        estimates[at : at + len(records)] = records.cpu().numpy()
+
+    along = (*([] if course.is_single else [course.dim]), "matrix", "trial", "time")
+    is_many = shape[-1] > 1
+    variables = {
+        "estimate": naming.variable(
+            (*along, *["signal"] * is_many), _ordered(estimates, course, is_many), "1", "estimate x̂"
+        ),
+        "input_signal": _input_signal(course, record_every),
+    }
+    if keep_units:
+        potential = _ordered(kept, course, True)
+        rates = course.networks[0].rates(torch.from_numpy(potential))
+        dims = (*along, "unit")
+        variables["potential"] = naming.variable(dims, potential, "1", "membrane potential h")
+        variables["activity"] = naming.variable(dims, rates, "1", "rate φ(h)")
+    coordinates = labels_of(course, batch)
+    coordinates["time"] = naming.coordinate(
+        "time", course.times(0, course.num_steps)[::record_every]
+    )
+    if balance is not None:
+        values = course.balances(0, course.num_steps)[::record_every, 0]
+        coordinates["balance"] = naming.variable("time", values, *naming.COORDINATES["balance"])
+    return xr.Dataset(
+        variables,
+        coords=coordinates,
+        attrs=attributes_of(
+            course, batch, "Balanced networks in time", dtype, began=began, began_cpu=began_cpu
+        ),
+    )
+
+
+def batch_of(
+    course: Course,
+    num_trials: int,
+    num_matrices: int,
+    seed: int,
+    start: Start,
+    dtype: str,
+    device: str,
+) -> BalancedBatch:
+    """Check counts and words, and return the batch at its start.
+
+    Examples
+    --------
+    >>> course = course_of(
+    ...     BalancedNetwork(num_units=10, balance=2.0), 0.2, duration=1.0, time_step=0.01
+    ... )
+    >>> batch_of(course, 3, 2, 0, "zero", "float32", "cpu").potential.shape
+    torch.Size([2, 1, 3, 10])
+    """
+    _check_counts(num_trials=num_trials, num_matrices=num_matrices)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed={seed} must be a whole number from 0 on")
+    check_choice("dtype", dtype, ("float32", "float64"))
+    if isinstance(start, str):
+        check_choice("start", start, ("normal", "zero"))
+    return BalancedBatch(
+        course.networks,
+        time_step=course.time_step,
+        num_trials=num_trials,
+        num_matrices=num_matrices,
+        seed=int(seed),
+        start=start,
+        dtype=getattr(torch, dtype),
+        device=device,
+    )
+
+
+def chunks_of(
+    course: Course,
+    batch: BalancedBatch,
+    chunk: int,
+    kept: np.ndarray | None = None,
+    record_every: int = 1,
+) -> Iterator[tuple[int, Tensor]]:
+    """Run the burn-in, then give the first step of each chunk and the estimates in it.
+
+    With `kept` (record, matrix, network, trial, unit), h at the first step of each chunk is written
+    there.
+
+    Examples
+    --------
+    >>> network = BalancedNetwork(num_units=10, balance=2.0)
+    >>> course = course_of(network, 0.2, duration=0.05, time_step=0.01)
+    >>> batch = batch_of(course, 3, 2, 0, "zero", "float32", "cpu")
+    >>> [(first, tuple(found.shape)) for first, found in chunks_of(course, batch, 3)]
+    [(0, (3, 2, 1, 3, 1)), (3, (2, 2, 1, 3, 1))]
+    """
+    for begin, end in ((-course.num_burn_in, 0), (0, course.num_steps)):
+        for first in range(begin, end, chunk):
+            last = min(first + chunk, end)
+            if kept is not None and first >= 0:
+                potential = batch.potential[..., : kept.shape[-1]]
+                kept[first // record_every] = potential.cpu().numpy()
+            found = batch.advance(course.signal(first, last), course.balances(first, last))
+            if not found[-1].isfinite().all():
+                raise ValueError(
+                    f"the estimate is not finite by time {last * course.time_step:g}: the network "
+                    "is unstable; allowed: a bounded nonlinearity, or less disorder or delay"
+                )
+            if first >= 0:
+                yield first, found
+
+
+def labels_of(course: Course, batch: BalancedBatch) -> dict[str, Any]:
+    """Return the coordinates that courses in time and their moments share.
+
+    Examples
+    --------
+    >>> network = BalancedNetwork(num_units=10, balance=2.0)
+    >>> course = course_of(network, 0.2, duration=0.05, time_step=0.01)
+    >>> sorted(labels_of(course, batch_of(course, 3, 2, 0, "zero", "float32", "cpu")))
+    ['balance', 'delay', 'disorder', 'drive', 'matrix', 'noise', 'num_units', 'trial']
+    """
+    num_matrices, _, num_trials = batch.shape
+    num_units = naming.variable((), course.networks[0].num_units, *naming.COORDINATES["num_units"])
+    many = course.networks[0].num_signals
+    return {
+        **course.coordinates(),
+        "num_units": num_units,
+        "matrix": naming.coordinate("matrix", np.arange(num_matrices)),
+        "trial": naming.coordinate("trial", np.arange(num_trials)),
+        **({"signal": naming.coordinate("signal", np.arange(many))} if many > 1 else {}),
+    }
+
+
+def attributes_of(
+    course: Course, batch: BalancedBatch, title: str, dtype: str, *, began: float, began_cpu: float
+) -> dict[str, Any]:
+    """Return provenance with all settings, and how long it took since `began` (seconds).
+
+    Examples
+    --------
+    >>> network = BalancedNetwork(num_units=10, balance=2.0)
+    >>> course = course_of(network, 0.2, duration=0.05, time_step=0.01)
+    >>> batch = batch_of(course, 3, 2, 0, "zero", "float32", "cpu")
+    >>> attributes_of(course, batch, "Title", "float32", began=0.0, began_cpu=0.0)["title"]
+    'Title'
+    """
+    config = {
+        "networks": [network.settings() for network in course.networks],
+        "time_step": course.time_step,
+        "duration": course.num_steps * course.time_step,
+        "burn_in": course.num_burn_in * course.time_step,
+        "dtype": dtype,
+    }
+    return naming.provenance(
+        title=title,
+        config=json.dumps(config, default=lambda number: number.item()),
+        seed=batch.seed,
+        device=str(batch.potential.device),
+        references="arXiv:2006.14178",
+        wall_seconds=time.perf_counter() - began,
+        cpu_seconds=time.process_time() - began_cpu,
+    )
+
+
+def _ordered(values: np.ndarray, course: Course, keeps_last: bool) -> np.ndarray:
+    """Return (time, matrix, network, trial, last) as (network, matrix, trial, time, last)."""
+    values = np.ascontiguousarray(values.transpose(2, 1, 3, 0, 4))
+    values = values if keeps_last else values[..., 0]
+    return values[0] if course.is_single else values
+
+
+def _input_signal(course: Course, record_every: int) -> xr.Variable:
+    """Return x in time, per network where they differ in it."""
+    values = course.signal(0, course.num_steps)[::record_every].transpose(1, 0, 2)
+    dims = [course.dim, "time", "signal"]
+    if values.shape[-1] == 1:
+        values, dims = values[..., 0], dims[:2]
+    if course.is_single or not {"drive", "signal"} & set(course.varied):
+        values, dims = values[0], dims[1:]
+    return naming.variable(dims, values, "1", "input signal x")
+
+
+def _first(network: BalancedNetwork | Sequence[BalancedNetwork]) -> BalancedNetwork:
+    """Return the first network."""
+    return network if isinstance(network, BalancedNetwork) else network[0]
+
+
+def _check_counts(**counts: int) -> None:
+    """Refuse what is no number from 1 on."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"{name}={count} must be at least 1, and whole")
