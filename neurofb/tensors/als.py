@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from neurofb import labels
 from neurofb.choices import check_choice
+from neurofb.tensors.scores import tensor_error
 
 Start = Literal["random", "svd", "prior"]
 Array = np.ndarray | torch.Tensor
@@ -221,7 +222,7 @@ class _Sweeps:
         change /= max(_norm(self.factors), np.finfo(float).tiny)
         row: dict[str, Any] = {"change": change, "noise_variance": self.noise_variance}
         if self.truth is not None:
-            row |= _scores(self.factors, self.truth)
+            row["tensor_error"] = self._tensor_error(self.truth)
         self.rows.append(row)
         if change < self.tolerance:
             self.end = "converged"
@@ -240,6 +241,11 @@ class _Sweeps:
         signs[-1] = signs[:-1].prod(0) * np.where(weights < 0, -1.0, 1.0)
         factor = signs * total ** (1 / len(factors)) / np.where(sizes > 0, sizes, 1)
         return [(each * by).astype(each.dtype) for each, by in zip(factors, factor, strict=True)]
+
+    def _tensor_error(self, truth: Factors) -> float:
+        """Return the squared error of the tensor, over the truth's squared norm."""
+        own, planted = ([torch.from_numpy(_numpy(f)) for f in fs] for fs in (self.factors, truth))
+        return tensor_error(own, planted)
 
     def trace(self) -> xr.Dataset:
         """Return the numbers of each sweep, labelled."""
@@ -302,16 +308,3 @@ def _scale(shape: Sequence[int]) -> float:
 def _norm(factors: Sequence[np.ndarray]) -> float:
     """Return the norm of all factors together."""
     return float(np.sqrt(sum(np.sum(np.square(each, dtype=np.float64)) for each in factors)))
-
-
-def _scores(factors: Sequence[np.ndarray], truth: Factors) -> dict[str, Any]:
-    """Return the error of the tensor, by Gram matrices."""
-    own, true = (
-        [np.asarray(_numpy(each), dtype=np.float64) for each in both] for both in (factors, truth)
-    )
-
-    def inner(left: list[np.ndarray], right: list[np.ndarray]) -> float:
-        return float(np.prod([a.T @ b for a, b in zip(left, right, strict=True)], 0).sum())
-
-    gap = inner(own, own) - 2 * inner(own, true) + inner(true, true)
-    return {"tensor_error": max(gap, 0.0) / inner(true, true)}

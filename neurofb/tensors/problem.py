@@ -1,0 +1,181 @@
+"""Planted problem: a low-rank tensor of factors drawn from their priors, under noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, prod, sqrt
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurofb.tensors.products import outer_sum
+from neurofb.tensors.protocol import Prior, check_rank
+
+_NOISE = 1000  # stream of the noise; those of the factors are the numbers of their axes
+_SLAB_ENTRIES = 2**21  # noise is drawn in slabs, so that a large tensor needs no memory beside it
+
+
+class PlantedTensor(NamedTuple):
+    """A noisy tensor, the factors (row, component) behind it, and its noise variance."""
+
+    tensor: Tensor
+    factors: tuple[Tensor, ...]
+    noise_variance: float
+
+
+@dataclass(frozen=True)
+class TensorProblem:
+    """``Y = N^(-(p-1)/2) Σ x₁∘…∘x_p + √Δ noise``, N the geometric mean of the p sides.
+
+    An entry's signal-to-noise ratio vanishes with size while the tensor's is of order 1, which is
+    the regime of arXiv:1810.10065; the normalisation is our derivation.
+
+    Parameters
+    ----------
+    shape
+        Sides of the tensor, at least two.
+    priors
+        One for all axes, or one per axis.
+    noise_variance
+        Δ, at least 0.
+    rank
+        Number of components.
+
+    Raises
+    ------
+    ValueError
+        If the shape has less than two sides or one below 1, priors are not as many as sides, a
+        prior has not that rank, or the noise variance is negative.
+
+    Examples
+    --------
+    >>> from neurofb.tensors import GaussianPrior
+    >>> problem = TensorProblem((4, 5, 6), GaussianPrior(mean=0.5), noise_variance=0.1)
+    >>> tensor, factors, _ = problem.sample(seed=0)
+    >>> tensor.shape, [tuple(factor.shape) for factor in factors]
+    (torch.Size([4, 5, 6]), [(4, 1), (5, 1), (6, 1)])
+    """
+
+    shape: Sequence[int]
+    priors: Prior | Sequence[Prior]
+    noise_variance: float | int
+    rank: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if len(self.shape) < 2 or min(self.shape) < 1:
+            raise ValueError(f"shape={self.shape} must have at least two sides, each at least 1")
+        object.__setattr__(self, "priors", priors_of_axes(self.priors, len(self.shape), self.rank))
+        if not (isfinite(self.noise_variance) and self.noise_variance >= 0):
+            raise ValueError(f"noise_variance={self.noise_variance} must be at least 0 and finite")
+
+    def sample(
+        self,
+        seed: int,
+        *,
+        standardise: bool = False,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> PlantedTensor:
+        """Draw factors and noise, each from a stream of its own.
+
+        The same seed gives the same numbers, up to rounding, on every device and in every dtype;
+        the first factors of a larger problem differ from those of a smaller one.
+
+        Parameters
+        ----------
+        seed
+            Of factors and noise.
+        standardise
+            Give the factors the mean and covariance of their priors exactly, which removes most of
+            the scatter of small tensors near a transition.
+        dtype, device
+            Of tensor and factors.
+        """
+        factors = self.factors(seed, standardise=standardise)
+        tensor = self._noise(seed, dtype, device)
+        factors = tuple(factor.to(device, dtype) for factor in factors)
+        scale = geometric_mean(self.shape) ** (-(len(self.shape) - 1) / 2)
+        outer_sum(factors, scale=scale, into=tensor)
+        return PlantedTensor(tensor, factors, float(self.noise_variance))
+
+    def factors(self, seed: int, *, standardise: bool = False) -> tuple[Tensor, ...]:
+        """Draw the factors alone, in float64: those that `sample` plants."""
+        drawn = []
+        for axis, (prior, num_rows) in enumerate(zip(self._priors, self.shape, strict=True)):
+            generator = np.random.default_rng((seed, axis))
+            factor = prior.sample(num_rows, self.rank, generator)
+            if standardise:
+                if not hasattr(prior, "standardise"):
+                    raise ValueError(
+                        f"standardise=True needs priors with a method standardise(factor); "
+                        f"{type(prior).__name__} has none"
+                    )
+                factor = prior.standardise(factor)  # pyright: ignore[reportAttributeAccessIssue]
+            drawn.append(factor)
+        return tuple(drawn)
+
+    def noise_only(
+        self,
+        seed: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """Return the noise that `sample` adds, and nothing else: the null of a decomposition."""
+        return self._noise(seed, dtype, device)
+
+    @property
+    def _priors(self) -> tuple[Prior, ...]:
+        """Return the prior of each axis."""
+        return priors_of_axes(self.priors, len(self.shape), self.rank)
+
+    def _noise(self, seed: int, dtype: torch.dtype, device: str | torch.device) -> Tensor:
+        """Draw the noise slab by slab; numpy's stream does not depend on how it is cut."""
+        generator = np.random.default_rng((seed, _NOISE))
+        noise = torch.empty(prod(self.shape), dtype=dtype, device=device)
+        for slab in noise.split(_SLAB_ENTRIES):
+            drawn = generator.standard_normal(len(slab))
+            drawn *= sqrt(self.noise_variance)
+            slab.copy_(torch.from_numpy(drawn))
+        return noise.view(*self.shape)
+
+
+def priors_of_axes(priors: Prior | Sequence[Prior], num_axes: int, rank: int) -> tuple[Prior, ...]:
+    """Return one prior per axis, each fit for the rank.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many as axes, one is no prior, or its largest rank is below the rank.
+
+    Examples
+    --------
+    >>> from neurofb.tensors import GaussianPrior
+    >>> len(priors_of_axes(GaussianPrior(), num_axes=3, rank=2))
+    3
+    """
+    listed = tuple(priors) if isinstance(priors, Sequence) else (priors,) * num_axes
+    if len(listed) != num_axes:
+        raise ValueError(f"priors: {len(listed)} are given for a tensor of {num_axes} axes")
+    for prior in listed:
+        if not isinstance(prior, Prior):
+            raise ValueError(
+                f"priors: {prior!r} is no prior; it needs mean_of, second_moment_of, sample, "
+                "denoise and largest_rank (see neurofb.tensors.Prior)"
+            )
+        check_rank(prior, rank)
+        prior.mean_of(rank)  # parameters of another number of components
+    return listed
+
+
+def geometric_mean(shape: Sequence[int]) -> float:
+    """Return N, the geometric mean of a tensor's sides.
+
+    Examples
+    --------
+    >>> round(geometric_mean((100, 200, 400)), 9)
+    200.0
+    """
+    return float(np.exp(np.mean(np.log(shape))))
