@@ -2,6 +2,7 @@
 
 from neurofb.dynamics.balanced_network import simulate_balanced
 from neurofb.dynamics.balanced_settings import BalancedNetwork
+from neurofb.dynamics.balanced_statistics import balanced_statistics
 from neurofb.dynamics.curl_descent import curl_descent
 from neurofb.dynamics.curl_tangent import CurlMap
 from neurofb.dynamics.curl_training import CurlTraining
@@ -28,6 +29,7 @@ __all__ = [
     "LinearTraining",
     "StudentTeacher",
     "authors_protocol",
+    "balanced_statistics",
     "curl_descent",
     "dale_descent",
     "initial_weights",

@@ -95,6 +95,8 @@ class BalancedBatch:
         self,
         signal: Float[np.ndarray, "step network signal"],
         balance: Float[np.ndarray, "step network"],
+        kept: Tensor | None = None,
+        record_every: int = 1,
     ) -> Float[Tensor, "step matrix network trial signal"]:
         """Go on by as many steps as the signal has, and return the estimates before each of them.
 
@@ -102,6 +104,9 @@ class BalancedBatch:
         ----------
         signal, balance
             x and b at each step.
+        kept, record_every
+            Where h of the first units goes (record, matrix, network, trial, unit), before every
+            `record_every`-th of the steps, from the first on.
         """
         num_steps, before = len(signal), len(self.past)
         gains = torch.tensor(self.hold * balance, **self.like)[:, :, None, None]
@@ -112,6 +117,8 @@ class BalancedBatch:
         potential, rate = self.potential.flatten(1, 2), self.rate.flatten(1, 2)  # views
         noisy = self.noise_sizes is not None or self.noise_size > 0
         for step in range(num_steps):
+            if kept is not None and step % record_every == 0:
+                kept[step // record_every] = self.potential[..., : kept.shape[-1]]
             self._estimate(self.potential, estimates[before + step])
             drive = torch.addcmul(offsets[step], delayed(step), gains[step], value=-1)
             leak = self.leak

@@ -113,17 +113,16 @@ def simulate_balanced(
     )
     batch = batch_of(course, num_trials, num_matrices, seed, start, dtype, device)
     num_records = -(-course.num_steps // record_every)
-    shape = (num_records, *batch.shape, course.networks[0].num_signals)
-    estimates = np.empty(shape, dtype)
-    kept = np.empty((num_records, *batch.shape, keep_units), dtype)
-    chunk = record_every if keep_units else max(1, chunk // record_every) * record_every
+    num_signals = course.networks[0].num_signals
+    estimates = torch.empty(num_records, *batch.shape, num_signals, dtype=getattr(torch, dtype))
+    kept = torch.empty(num_records, *batch.shape, keep_units, dtype=getattr(torch, dtype))
+    chunk = max(1, chunk // record_every) * record_every
     for first, found in chunks_of(course, batch, chunk, kept if keep_units else None, record_every):
         records = found[::record_every]
-        at = first // record_every
-        estimates[at : at + len(records)] = records.cpu().numpy()
+        estimates[first // record_every :][: len(records)] = records
 
     along = (*([] if course.is_single else [course.dim]), "matrix", "trial", "time")
-    is_many = shape[-1] > 1
+    is_many = num_signals > 1
     variables = {
         "estimate": naming.variable(
             (*along, *["signal"] * is_many), _ordered(estimates, course, is_many), "1", "estimate x̂"
@@ -132,7 +131,7 @@ def simulate_balanced(
     }
     if keep_units:
         potential = _ordered(kept, course, True)
-        rates = course.networks[0].rates(torch.from_numpy(potential))
+        rates = course.networks[0].rates(potential)
         dims = (*along, "unit")
         variables["potential"] = naming.variable(dims, potential, "1", "membrane potential h")
         variables["activity"] = naming.variable(dims, rates, "1", "rate φ(h)")
@@ -193,13 +192,13 @@ def chunks_of(
     course: Course,
     batch: BalancedBatch,
     chunk: int,
-    kept: np.ndarray | None = None,
+    kept: Tensor | None = None,
     record_every: int = 1,
 ) -> Iterator[tuple[int, Tensor]]:
     """Run the burn-in, then give the first step of each chunk and the estimates in it.
 
-    With `kept` (record, matrix, network, trial, unit), h at the first step of each chunk is written
-    there.
+    With `kept` (record, matrix, network, trial, unit), h of the first units at every
+    `record_every`-th step is written there.
 
     Examples
     --------
@@ -212,10 +211,10 @@ def chunks_of(
     for begin, end in ((-course.num_burn_in, 0), (0, course.num_steps)):
         for first in range(begin, end, chunk):
             last = min(first + chunk, end)
-            if kept is not None and first >= 0:
-                potential = batch.potential[..., : kept.shape[-1]]
-                kept[first // record_every] = potential.cpu().numpy()
-            found = batch.advance(course.signal(first, last), course.balances(first, last))
+            part = None if kept is None or first < 0 else kept[first // record_every :]
+            found = batch.advance(
+                course.signal(first, last), course.balances(first, last), part, record_every
+            )
             if not found[-1].isfinite().all():
                 raise ValueError(
                     f"the estimate is not finite by time {last * course.time_step:g}: the network "
@@ -278,9 +277,9 @@ def attributes_of(
     )
 
 
-def _ordered(values: np.ndarray, course: Course, keeps_last: bool) -> np.ndarray:
+def _ordered(values: Tensor, course: Course, keeps_last: bool) -> Tensor:
     """Return (time, matrix, network, trial, last) as (network, matrix, trial, time, last)."""
-    values = np.ascontiguousarray(values.transpose(2, 1, 3, 0, 4))
+    values = values.permute(2, 1, 3, 0, 4).contiguous()
     values = values if keeps_last else values[..., 0]
     return values[0] if course.is_single else values
 
