@@ -1,6 +1,8 @@
 """Low-rank decomposition of noisy tensors: priors, approximate message passing, least squares."""
 
 from neurofb.tensors.als import TensorALS
+from neurofb.tensors.amp import TensorAMP
+from neurofb.tensors.amp_input import start_factors
 from neurofb.tensors.bernoulli_gauss import BernoulliGaussPrior
 from neurofb.tensors.gaussian import GaussianPrior
 from neurofb.tensors.problem import PlantedTensor, TensorProblem
@@ -18,9 +20,11 @@ __all__ = [
     "RademacherPrior",
     "SharedProducts",
     "TensorALS",
+    "TensorAMP",
     "TensorProblem",
     "factor_match",
     "mode_overlaps",
     "mttkrp",
+    "start_factors",
     "tensor_error",
 ]
