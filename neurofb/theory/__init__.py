@@ -9,6 +9,8 @@ from neurofb.theory.balanced_delay import (
     tracking_error,
     tracking_transfer,
 )
+from neurofb.theory.balanced_mean_field import MeanField, mean_field
+from neurofb.theory.balanced_readout import readout_spectrum, readout_variance, total_error
 from neurofb.theory.curl_index import curl_index_of_flips
 from neurofb.theory.curl_matrix import linearised_eigenvalues, reduced_matrix
 from neurofb.theory.curl_norms import eigenvalues_with_norms
@@ -38,15 +40,25 @@ from neurofb.theory.scalar_modes import (
     scalar_factored_kp,
     scalar_normative,
 )
+from neurofb.theory.tensor_channels import GaussianChannel, MixtureChannel, channel_of
+from neurofb.theory.tensor_state_evolution import StateEvolution, critical_noise
+from neurofb.theory.tensor_thresholds import Thresholds
 
 __all__ = [
+    "GaussianChannel",
+    "MeanField",
+    "MixtureChannel",
     "ModeCurves",
     "ScalarFeedback",
     "Spectrum",
+    "StateEvolution",
+    "Thresholds",
+    "channel_of",
     "conserved_blocks",
     "correlation_transform",
     "critical_balance",
     "critical_hidden_fraction",
+    "critical_noise",
     "critical_readout_fraction",
     "curl_index_of_flips",
     "delay_integral",
@@ -60,9 +72,12 @@ __all__ = [
     "largest_eigenvalue",
     "largest_eigenvalue_many_outputs",
     "linearised_eigenvalues",
+    "mean_field",
     "noise_gain",
     "oja_flow",
     "optimal_balance",
+    "readout_spectrum",
+    "readout_variance",
     "reduced_matrix",
     "saxe_mode",
     "scalar_fa",
@@ -71,6 +86,7 @@ __all__ = [
     "scalar_normative",
     "spectral_density",
     "spectrum",
+    "total_error",
     "tracking_error",
     "tracking_transfer",
 ]
