@@ -41,8 +41,8 @@ from neurofb.theory.scalar_modes import (
     scalar_normative,
 )
 from neurofb.theory.tensor_channels import GaussianChannel, MixtureChannel, channel_of
-from neurofb.theory.tensor_state_evolution import StateEvolution, critical_noise
-from neurofb.theory.tensor_thresholds import Thresholds
+from neurofb.theory.tensor_state_evolution import StateEvolution
+from neurofb.theory.tensor_thresholds import Thresholds, critical_noise
 
 __all__ = [
     "GaussianChannel",
