@@ -1,6 +1,7 @@
 """Measures: from a network or a tensor to labelled numbers."""
 
 from neurofb.measures.accuracy_cost import compute_to_accuracy
+from neurofb.measures.activity_tensor import grating_activity
 from neurofb.measures.alignment import alignment
 from neurofb.measures.alive import response_to_images
 from neurofb.measures.analytic_cost import analytic_cost
@@ -56,6 +57,7 @@ __all__ = [
     "fit_gabor",
     "flip_stability",
     "gaussian_probes",
+    "grating_activity",
     "grating_tuning",
     "growth_rate",
     "jacobian",

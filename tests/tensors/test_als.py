@@ -7,19 +7,10 @@ import pytest
 import torch
 import xarray as xr
 
-from neurofb.tensors import TensorALS
+from neurofb.tensors import GaussianPrior, TensorALS
+from neurofb.tensors.amp_input import start_factors
 
 parafac = pytest.importorskip("tensorly.decomposition").parafac
-
-
-class Mean:
-    """A prior with nothing but a mean."""
-
-    def __init__(self, mean):
-        self.mean = mean
-
-    def mean_of(self, rank):
-        return torch.full((rank,), float(self.mean))
 
 
 def planted(shape, rank, mean=0.3, noise_variance=0.0, seed=0):
@@ -37,7 +28,9 @@ def planted(shape, rank, mean=0.3, noise_variance=0.0, seed=0):
 @pytest.mark.parametrize(("shape", "rank"), [((7, 9, 8), 2), ((5, 6, 7, 4), 1), ((12, 9), 1)])
 def test_a_tensor_without_noise_is_found(shape, rank, start):
     tensor, truth = planted(shape, rank)
-    fitted = TensorALS(rank, start=start, priors=Mean(0.3), start_noise=0.1, max_sweeps=2000)
+    fitted = TensorALS(
+        rank, start=start, priors=GaussianPrior(0.3), start_noise=0.1, max_sweeps=2000
+    )
     fitted.fit(tensor, truth)
     assert fitted.converged_
     assert float(fitted.trace_["tensor_error"][-1]) < 1e-6
@@ -57,7 +50,7 @@ def test_factors_have_the_normalisation_of_the_model_and_one_scale_on_all_axes()
 
 def test_a_random_start_gives_tensorlys_own_numbers():
     tensor, _ = planted((8, 9, 10), 2, noise_variance=0.1)
-    with pytest.warns(UserWarning, match="5 sweeps"):
+    with pytest.warns(RuntimeWarning, match="after 5 sweeps"):
         fitted = TensorALS(2, max_sweeps=5, seed=3).fit(tensor)
     (_, theirs), errors = parafac(
         tensor, 2, n_iter_max=5, init="random", random_state=3, tol=0, return_errors=True
@@ -70,7 +63,7 @@ def test_a_random_start_gives_tensorlys_own_numbers():
 
 def test_the_svd_start_gives_tensorlys_own_numbers_without_its_large_svd():
     tensor, _ = planted((8, 9, 10), 2, noise_variance=0.1)
-    with pytest.warns(UserWarning, match="max_sweeps"):
+    with pytest.warns(RuntimeWarning, match="max_sweeps"):
         fitted = TensorALS(2, start="svd", max_sweeps=3).fit(tensor)
     _, errors = parafac(
         tensor, 2, n_iter_max=3, init="svd", tol=0, random_state=0, return_errors=True
@@ -92,11 +85,11 @@ def test_from_the_truth_with_noise_the_residual_is_that_of_least_squares():
 @pytest.mark.parametrize("start", ["random", "svd", "prior"])
 def test_one_seed_reaches_every_path(start):
     tensor, _ = planted((9, 10, 2), 3, noise_variance=0.1)  # the last axis is shorter than the rank
-    settings = {"start": start, "priors": Mean(0.3), "max_sweeps": 2}
+    settings = {"start": start, "priors": GaussianPrior(0.3), "max_sweeps": 2}
 
     def factors(seed):
         np.random.seed(seed + 11)  # noqa: NPY002 - what is global must not matter
-        with pytest.warns(UserWarning, match="sweeps"):
+        with pytest.warns(RuntimeWarning, match="sweeps"):
             return torch.cat(TensorALS(3, seed=seed, **settings).fit(tensor).factors_)
 
     assert torch.equal(factors(1), factors(1))
@@ -128,13 +121,40 @@ def test_trace_is_labelled():
     assert fitted.trace_.sizes["sweep"] == fitted.num_sweeps_
     assert float(fitted.trace_["change"][-1]) < 1e-6
     assert all(v.attrs["units"] == "1" for v in fitted.trace_.variables.values())
+    assert fitted.trace_["overlap"].dims == ("sweep", "axis", "component")
     assert "tensor_error" not in TensorALS(1).fit(tensor).trace_
+
+
+def test_the_dataset_has_the_dims_of_what_was_fitted():
+    tensor, _ = planted((8, 9, 10), 2)
+    array = xr.DataArray(tensor, dims=("unit", "drift", "stimulus"), coords={"unit": range(3, 11)})
+    fitted = TensorALS(2, start="svd", max_sweeps=2000).fit(array)
+    found = fitted.to_dataset()
+    assert found["unit"].values.tolist() == list(range(3, 11))
+    rebuilt = found["scale"] * (
+        found["unit_factor"] * found["drift_factor"] * found["stimulus_factor"]
+    ).sum("component")
+    assert np.allclose(rebuilt.transpose(*array.dims), tensor, atol=1e-3)
+    assert np.allclose(rebuilt.transpose(*array.dims), fitted.reconstruction())
+    assert "axis_2_factor" in TensorALS(1).fit(tensor[..., :1]).to_dataset()
+    with pytest.raises(ValueError, match="3 different names"):
+        fitted.to_dataset(dims=("unit", "unit", "drift"))
+
+
+def test_the_prior_start_is_that_of_message_passing():
+    tensor, _ = planted((8, 9, 10), 1, noise_variance=0.1)
+    prior = GaussianPrior(0.3)
+    one, other = (
+        TensorALS(1, start=start, priors=prior, seed=4).fit(tensor)
+        for start in ("prior", start_factors((8, 9, 10), prior, seed=4))
+    )
+    assert all(map(torch.equal, one.factors_, other.factors_))
 
 
 def test_components_that_are_the_same_end_in_a_warning():
     tensor, _ = planted((8, 9, 10), 2)
-    with pytest.warns(UserWarning, match="singular equations"):
-        fitted = TensorALS(2, start="prior", priors=Mean(1), start_noise=0).fit(tensor)
+    with pytest.warns(RuntimeWarning, match="became singular"):
+        fitted = TensorALS(2, start="prior", priors=GaussianPrior(1), start_noise=0).fit(tensor)
     assert not fitted.converged_
 
 
@@ -158,14 +178,17 @@ def test_settings_out_of_range_are_named(settings, text):
 @pytest.mark.parametrize(
     ("tensor", "settings", "text"),
     [
-        (np.ones(3), {}, "at least 2 axes"),
-        (np.ones((3, 3, 3), dtype=int), {}, "dtype int64"),
-        (np.full((3, 3, 3), np.nan), {}, "27 entries that are not finite"),
-        (np.zeros((3, 3, 3)), {}, "zero everywhere"),
+        (np.ones(3), {}, "two axes or more"),
+        (np.full((3, 3, 3), np.nan), {}, "27 of 27 entries are not finite"),
+        (np.zeros((3, 3, 3)), {}, "all entries are zero"),
         (np.ones((2, 3, 4)), {"rank": 7}, "rank=7 is above 6"),
-        (np.ones((2, 3)), {"start": [np.ones((2, 1))]}, r"needs \[\(2, 1\), \(3, 1\)\]"),
+        (np.ones((2, 3)), {"start": [np.ones((2, 1))]}, r"\[\(2, 1\), \(3, 1\)\] are needed"),
         (np.ones((2, 3)), {"start": [np.full((2, 1), np.inf), np.ones((3, 1))]}, "not finite"),
-        (np.ones((2, 3)), {"start": "prior", "priors": [Mean(1)] * 3}, "priors has 3 entries"),
+        (
+            np.ones((2, 3)),
+            {"start": "prior", "priors": [GaussianPrior(1)] * 3},
+            "priors: 3 are given",
+        ),
     ],
 )
 def test_bad_input_is_named(tensor, settings, text):
