@@ -106,11 +106,12 @@ def simulate_balanced(
     """
     began, began_cpu = time.perf_counter(), time.process_time()
     _check_counts(record_every=record_every, chunk=chunk)
-    if not 0 <= keep_units <= _first(network).num_units:
-        raise ValueError(f"keep_units={keep_units} must be 0 to num_units")
     course = course_of(
         network, signal, duration=duration, time_step=time_step, burn_in=burn_in, balance=balance
     )
+    num_units = course.networks[0].num_units
+    if not 0 <= keep_units <= num_units:
+        raise ValueError(f"keep_units={keep_units} must be 0 to num_units={num_units}")
     batch = batch_of(course, num_trials, num_matrices, seed, start, dtype, device)
     num_records = -(-course.num_steps // record_every)
     num_signals = course.networks[0].num_signals
@@ -293,11 +294,6 @@ def _input_signal(course: Course, record_every: int) -> xr.Variable:
     if course.is_single or not {"drive", "signal"} & set(course.varied):
         values, dims = values[0], dims[1:]
     return naming.variable(dims, values, "1", "input signal x")
-
-
-def _first(network: BalancedNetwork | Sequence[BalancedNetwork]) -> BalancedNetwork:
-    """Return the first network."""
-    return network if isinstance(network, BalancedNetwork) else network[0]
 
 
 def _check_counts(**counts: int) -> None:
