@@ -1,10 +1,11 @@
-"""The simulators of learning dynamics on a device: equal to the CPU's numbers, and how fast.
+"""The simulators on a device: equal to the CPU's numbers, and how fast.
 
 Part of benchmarks/gpu.py. Parity: all losses (and overlaps) that a simulation records, in float64
 on the CPU and on a CUDA device; elsewhere, on the CPU too, float32 against the CPU's float64. Time:
 whole simulations in turns, their numbers fetched, divided by the number of steps.
 """
 
+import math
 import random
 import time
 import warnings
@@ -18,6 +19,7 @@ import xarray as xr
 from machine import summarise
 
 from neurofb.dynamics import (
+    BalancedNetwork,
     CurlTraining,
     Flips,
     LinearCondition,
@@ -25,8 +27,10 @@ from neurofb.dynamics import (
     StudentTeacher,
     curl_descent,
     random_task,
+    simulate_balanced,
     simulate_linear,
 )
+from neurofb.tensors import GaussianPrior, TensorAMP, TensorProblem
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,9 @@ class Simulation:
 
 
 def simulations(tiny: bool) -> list[Simulation]:
-    """Return the linear networks of the LDFA paper, and a grid of curl descent."""
-    return [_linear(tiny), _curl("linear", tiny), _curl("tanh", tiny)]
+    """Return linear networks, curl descent, balanced networks and message passing."""
+    learning = [_linear(tiny), _curl("linear", tiny), _curl("tanh", tiny)]
+    return [*learning, _balanced(tiny), _message_passing(tiny)]
 
 
 def measure(simulation: Simulation, device: str, repeats: int) -> dict[str, Any]:
@@ -112,6 +117,41 @@ def _curl(activation: Any, tiny: bool) -> Simulation:
 
     num_runs = len(flips) * len(seeds)
     return Simulation(f"curl descent, {activation}", num_runs, steps, simulate, ("train_loss",))
+
+
+def _balanced(tiny: bool) -> Simulation:
+    """Return random weights without chaos or noise, of which each device draws its own."""
+    units, trials, steps = (20, 3, 40) if tiny else (2000, 32, 2000)
+    network = BalancedNetwork(num_units=units, balance=10.0, disorder=0.8, delay=0.01)
+
+    def simulate(dtype: torch.dtype, device: str) -> xr.Dataset:
+        return simulate_balanced(
+            network,
+            math.sin,
+            duration=0.005 * steps,
+            time_step=0.005,
+            num_trials=trials,
+            dtype="float32" if dtype == torch.float32 else "float64",
+            device=device,
+        )
+
+    return Simulation("balanced networks", trials, steps, simulate, ("estimate",))
+
+
+def _message_passing(tiny: bool) -> Simulation:
+    """Return message passing of a fixed number of sweeps, long before convergence."""
+    side, steps = (12, 3) if tiny else (300, 10)
+    prior = GaussianPrior(mean=0.2)
+    tensor = TensorProblem((side,) * 3, prior, noise_variance=0.1).sample(0).tensor
+
+    def simulate(dtype: torch.dtype, device: str) -> xr.Dataset:
+        model = TensorAMP(priors=prior, noise_variance=0.1, max_sweeps=steps, tolerance=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # it need not converge
+            return model.fit(tensor.to(device, dtype)).to_dataset()
+
+    names = tuple(f"axis_{axis}_factor" for axis in range(3))
+    return Simulation("message passing", 1, steps, simulate, names)
 
 
 def _difference(actual: xr.DataArray, expected: xr.DataArray) -> float:

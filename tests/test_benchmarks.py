@@ -1,12 +1,15 @@
 """Every benchmark runs at tiny size and records what it says; no time is asserted."""
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +75,128 @@ def test_curl_descent_and_lyapunov_time(name, other, tmp_path):
         values = [row["value"] for row in series["rows"]]
         assert values == sorted(set(values))
         assert all(row["ours"] > 0 and row[other] > 0 for row in series["rows"])
+
+
+def check_scaling_with_exponents(result: dict, ways: set[str]) -> None:
+    for series in result["scaling"].values():
+        values = [row["value"] for row in series["rows"]]
+        assert values == sorted(set(values))
+        assert series["fits"].keys() == ways
+        assert all(row[way] > 0 for row in series["rows"] for way in ways)
+
+
+def test_balanced_network_time(tmp_path):
+    result = run("balanced_network_time.py", tmp_path / "balanced_network_time.json")
+    assert result["peer"] == "not installed"
+    assert [one["disorder"] for one in result["comparisons"]] == [0.0, 1.6]
+    for one in result["comparisons"]:
+        ways = {"ours, float32", "ours, float64", "numpy, all trials", "numpy, one trial"}
+        assert one["times_faster"].keys() == ways
+        assert all(speed > 0 for speed in one["trial_steps_per_second"].values())
+        single, double = (one["estimates"][f"ours, float{bits}"] for bits in (32, 64))
+        assert single["std"] == pytest.approx(double["std"], rel=1e-3)
+    check_scaling_with_exponents(result, {"ours", "numpy"})
+
+
+@pytest.mark.parametrize("trials", [(), (2,)])
+def test_numpy_loop_of_balanced_networks_is_our_step(benchmarks, trials):
+    from balanced_network_time import DRIVE, TIME_STEP, network_of, numpy_loop
+
+    from neurofb.dynamics import simulate_balanced
+
+    network = dataclasses.replace(network_of(30, disorder=1.6), noise=0.0)
+    start = np.random.default_rng(5).standard_normal((*trials, 30))
+    loop = numpy_loop(network, start, np.random.default_rng())
+    expected = np.array([next(loop) for _ in range(60)]).reshape(60, -1)
+    found = simulate_balanced(
+        network,
+        DRIVE,
+        duration=60 * TIME_STEP,
+        time_step=TIME_STEP,
+        num_trials=max(trials, default=1),
+        start=start,
+        dtype="float64",
+    )
+    np.testing.assert_allclose(found["estimate"].values[0].T, expected, atol=1e-12)
+
+
+STAND_IN = """#!{python}
+import json, sys
+if sys.argv[1] == "-c":
+    sys.exit(sys.argv[2] != "import brian2")
+case = json.loads(sys.argv[2])
+print(json.dumps({{"version": "none", "numpy": "none"}}), flush=True)
+for line in sys.stdin:
+    moments = [0.1] * case["num_trials"]
+    print(json.dumps({{"seconds": 1.0, "mean": moments, "std": moments}}), flush=True)
+"""
+
+
+def test_brian2_is_asked_in_a_process_of_its_own(benchmarks, tmp_path, capsys):
+    import balanced_network_time as benchmark
+    from peer_brian2 import Brian2, available
+
+    assert not available(None)
+    assert not available(tmp_path / "nowhere")
+    assert capsys.readouterr().out.count("Brian2 is left out") == 2
+    python = tmp_path / "python"
+    python.write_text(STAND_IN.format(python=sys.executable))
+    python.chmod(0o755)
+    assert available(python)
+    one = benchmark.compare(10, 1.6, 3, 50, 2, python)
+    # all trials at once by matrix products, one trial by synapses; a second each
+    assert one["trial_steps_per_second"]["Brian2, matmul"] == pytest.approx(3 * 50)
+    assert one["trial_steps_per_second"]["Brian2, C++"] == pytest.approx(50)
+    assert one["estimates"]["Brian2, C++"]["std"] == pytest.approx(0.1)
+    assert not one["same"]
+    with pytest.raises(RuntimeError, match="Brian2 ended with status"):
+        Brian2(Path(shutil.which("true") or "/bin/true"), "C++", {})
+
+
+def test_exponents_of_power_laws(benchmarks):
+    from exponents import with_exponents
+
+    rows = [{"value": n, "ours": 3e-6 * n**1.5, "loop": 1e-5 * n} for n in (1, 10, 100, 1000)]
+    rows[0]["ours"] = 1.0  # overhead
+    del rows[-1]["loop"]
+    fits = with_exponents({"rows": rows}, above=10)["fits"]
+    assert fits["ours"]["exponent"] == pytest.approx(1.5)
+    assert fits["ours"]["factor"] == pytest.approx(3e-6)
+    assert fits["ours"]["values"] == [10, 1000]
+    assert fits["loop"]["values"] == [10, 100]
+
+
+def test_tensor_amp_time_and_the_figure_of_scaling(tmp_path):
+    out = tmp_path / "tensor_amp_time.json"
+    result = run("tensor_amp_time.py", out)
+    cases = [(one["rank"], one["dtype"]) for one in result["comparisons"]]
+    assert cases == [(rank, f"float{bits}") for rank in (1, 5) for bits in (32, 64)]
+    for one in result["comparisons"]:
+        assert one["passes_per_sweep"] == 1.5
+        assert one["times_faster"].keys() == {"tensorly, numpy", "tensorly, torch"}
+        assert one["bytes"] == 8**3 * int(one["dtype"][5:]) // 8
+        limit = one["bytes"] / one["bandwidth_bytes_per_second"] * 1.5
+        assert one["limit_milliseconds_per_sweep"] == pytest.approx(1e3 * limit)
+    check_scaling_with_exponents(result, {"ours", "tensorly", "read once"})
+    assert result["largest"]["side"] == 8
+    figure = tmp_path / "scaling.png"
+    command = [sys.executable, ROOT / "benchmarks/plot_scaling.py", out, "--out", figure]
+    subprocess.run(command, check=True, capture_output=True)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_tensor_success(tmp_path):
+    result = run("tensor_success.py", tmp_path / "tensor_success.json")
+    methods = {"AMP", "ALS, prior mean", "ALS, singular vectors", "ALS, random"}
+    assert len(result["rows"]) == 4
+    for row in result["rows"]:
+        for method in methods:
+            one = row[method]
+            assert ("seconds" in one) == (one["first"] is not None)
+            assert one["first"] is None or 1 <= one["first"] <= one["num_sweeps"] <= 20
+    easy = result["summary"][0]
+    assert easy["AMP"]["success_rate"] == 1
+    assert easy["AMP"]["error"] < easy["target"]
 
 
 def test_muon_time(tmp_path):
@@ -140,6 +265,8 @@ def test_gpu_on_the_cpu(tmp_path):
         "linear networks",
         "curl descent, linear",
         "curl descent, tanh",
+        "balanced networks",
+        "message passing",
     ]
     for row in result["dynamics"]:
         assert row["seconds_per_step"].keys() == {"cpu", "cpu, float32"}
