@@ -1,5 +1,6 @@
 """Curves without simulation: what mathematics says that a simulation should give."""
 
+from neurofb.theory.balanced_chaos import chaos_boundary, lyapunov_of_mean_field, scs_variance
 from neurofb.theory.balanced_delay import (
     correlation_transform,
     critical_balance,
@@ -10,7 +11,9 @@ from neurofb.theory.balanced_delay import (
     tracking_transfer,
 )
 from neurofb.theory.balanced_mean_field import MeanField, mean_field
+from neurofb.theory.balanced_optimum import network_critical_balance, optimal_total
 from neurofb.theory.balanced_readout import readout_spectrum, readout_variance, total_error
+from neurofb.theory.balanced_scaling import ScalingCurve, scaling_law
 from neurofb.theory.curl_index import curl_index_of_flips
 from neurofb.theory.curl_matrix import linearised_eigenvalues, reduced_matrix
 from neurofb.theory.curl_norms import eigenvalues_with_norms
@@ -50,10 +53,12 @@ __all__ = [
     "MixtureChannel",
     "ModeCurves",
     "ScalarFeedback",
+    "ScalingCurve",
     "Spectrum",
     "StateEvolution",
     "Thresholds",
     "channel_of",
+    "chaos_boundary",
     "conserved_blocks",
     "correlation_transform",
     "critical_balance",
@@ -72,10 +77,13 @@ __all__ = [
     "largest_eigenvalue",
     "largest_eigenvalue_many_outputs",
     "linearised_eigenvalues",
+    "lyapunov_of_mean_field",
     "mean_field",
+    "network_critical_balance",
     "noise_gain",
     "oja_flow",
     "optimal_balance",
+    "optimal_total",
     "readout_spectrum",
     "readout_variance",
     "reduced_matrix",
@@ -84,6 +92,8 @@ __all__ = [
     "scalar_factored_kp",
     "scalar_motion",
     "scalar_normative",
+    "scaling_law",
+    "scs_variance",
     "spectral_density",
     "spectrum",
     "total_error",

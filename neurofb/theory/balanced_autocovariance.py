@@ -133,7 +133,7 @@ def correlation(
 def fourier_step(
     coefficients: Float[np.ndarray, " term"],
     autocovariance: Float[np.ndarray, " lag"],
-    lag_step: float,
+    lag_step: float | int,
     disorder: float | int,
     noise: float | int,
 ) -> Float[np.ndarray, " lag"]:

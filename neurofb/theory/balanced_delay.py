@@ -233,7 +233,7 @@ def tracking_error(
     >>> tracking_error(np.array([0.0, 1.0, 10.0]), 9.0).round(3).tolist()
     [0.1, 0.141, 0.711]
     """
-    return np.abs(1 - tracking_transfer(angular_frequency, loop_gain, delay))
+    return np.asarray(np.abs(1 - tracking_transfer(angular_frequency, loop_gain, delay)))
 
 
 def correlation_transform(

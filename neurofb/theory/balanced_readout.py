@@ -109,7 +109,8 @@ def total_error(
     >>> total_error(mean_field(5.0, noise=0.75, drive=0.2), np.array([50, 1600])).round(4).tolist()
     [0.0483, 0.0401]
     """
-    return np.sqrt(mean_field.bias**2 + readout_variance(mean_field, num_units, delay))
+    variance = readout_variance(mean_field, num_units, delay)
+    return np.asarray(np.sqrt(mean_field.bias**2 + variance))
 
 
 def readout_spectrum(
