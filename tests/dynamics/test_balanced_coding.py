@@ -121,7 +121,7 @@ def test_chaos_is_suppressed_as_the_mean_field_says():
     variance = (found.rmse**2).mean("trial")  # the mean is known to be zero
     mean, error = variance.mean("matrix"), variance.std("matrix", ddof=1) / 2
     assert np.all(abs(mean - theory**2) < 3 * error)
-    assert np.all(error < 0.25 * mean)
+    assert np.all(error < 0.35 * mean)
     suppression = np.sqrt(mean / mean[0]).values
     np.testing.assert_allclose(suppression, theory / theory[0], rtol=0.06)
 
