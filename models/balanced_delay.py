@@ -18,7 +18,8 @@ from neurofb.measures import oscillation_frequency
 
 #: where fluctuations come from: (disorder g, noise sigma)
 SOURCES = {"noise": (0.0, 0.75), "chaos": (2.5, 0.0)}
-_LOOP = 0.05
+#: largest balance × time step: the feedback is held for a step, which acts as a delay of half of it
+_LOOP = 0.025
 _BALANCES = tuple(float(b) for b in np.geomspace(1, 60, 25).round(2))
 
 
@@ -46,7 +47,8 @@ def delay_phase(
     noise, num_units, num_trials, seed
         σ, N, trials of each cell, and where their numbers start.
     duration, burn_in
-        Time measured and time before.
+        Time measured (at b below 30: 1500/b, at most four times as long, since fluctuations then
+        are slower) and time before.
     device
         A torch device.
     """
@@ -60,7 +62,7 @@ def delay_phase(
         ]
         run = simulate_balanced(
             networks,
-            duration=duration,
+            duration=min(max(duration, 1500 / balance), 4 * duration),
             burn_in=burn_in,
             time_step=time_step,
             record_every=every,
@@ -83,7 +85,21 @@ def delay_phase(
 
 
 def noise_stabilises(
-    noises: tuple[float, ...] = (0.1, 0.25, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0),
+    noises: tuple[float, ...] = (
+        0.1,
+        0.25,
+        0.5,
+        0.6,
+        0.65,
+        0.7,
+        0.75,
+        0.85,
+        1.0,
+        1.25,
+        1.5,
+        2.0,
+        3.0,
+    ),
     balance: float = 20.0,
     delay: float = 0.1,
     drive: float = 0.2,
@@ -160,8 +176,8 @@ def hysteresis(
     for source in sources:
         check_choice("sources", source, tuple(SOURCES))
         disorder, noise = SOURCES[source]
-        # chaos at twice the step: 1 % more delay, by half a step
-        time_step = _time_step(max(balances), delay, 2 * _LOOP if disorder else _LOOP)
+        # chaos, slow and costly, with longer steps: they add 1 % to the delay
+        time_step = _time_step(max(balances), delay, 0.1 if disorder else _LOOP)
         levels = np.concatenate([balances, balances[::-1]])
         course = np.repeat(levels, round(hold / time_step))
         network = BalancedNetwork(
@@ -203,7 +219,7 @@ def hysteresis(
 def tracking(
     balances: tuple[float, ...] = (3.0, 10.0, 30.0, 10.0, 15.0),
     delays: tuple[float, ...] = (0.0, 0.0, 0.0, 0.1, 0.1),
-    cycles: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128),
+    cycles: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128),
     amplitude: float = 0.1,
     noise: float = 0.75,
     num_units: int = 1400,

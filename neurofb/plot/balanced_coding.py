@@ -127,7 +127,7 @@ def coding_scaling(dataset: xr.Dataset) -> Figure:
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xlabel(axis_label(dataset["num_units"], width=36))
-            axes.set_ylabel(axis_label(dataset[name], width=32))
+            axes.set_ylabel(axis_label(dataset[name], width=46))
             axes.legend(handles=handles, title="slope", loc="lower left", fontsize=6.5)
             tidy(axes)
         figure.legend(handles=_handles(), loc="outside lower center", ncols=3)
