@@ -121,7 +121,7 @@ def phase_diagram(
         gathered("phase").astype(np.int8),
         "1",
         "phase",
-        flag_values=", ".join(map(str, range(len(PHASES)))),
+        flag_values=" ".join(map(str, range(len(PHASES)))),
         flag_meanings=" ".join(PHASES),
     )
     for name, text in _THRESHOLDS.items():

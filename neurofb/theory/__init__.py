@@ -5,15 +5,13 @@ from neurofb.theory.balanced_delay import (
     correlation_transform,
     critical_balance,
     delay_integral,
-    noise_gain,
     optimal_balance,
-    tracking_error,
-    tracking_transfer,
 )
 from neurofb.theory.balanced_mean_field import MeanField, mean_field
 from neurofb.theory.balanced_optimum import network_critical_balance, optimal_total
 from neurofb.theory.balanced_readout import readout_spectrum, readout_variance, total_error
 from neurofb.theory.balanced_scaling import ScalingCurve, scaling_law
+from neurofb.theory.balanced_tracking import noise_gain, tracking_error, tracking_transfer
 from neurofb.theory.curl_index import curl_index_of_flips
 from neurofb.theory.curl_matrix import linearised_eigenvalues, reduced_matrix
 from neurofb.theory.curl_norms import eigenvalues_with_norms
@@ -45,7 +43,7 @@ from neurofb.theory.scalar_modes import (
 )
 from neurofb.theory.tensor_channels import GaussianChannel, MixtureChannel, channel_of
 from neurofb.theory.tensor_state_evolution import StateEvolution
-from neurofb.theory.tensor_thresholds import Thresholds, critical_noise
+from neurofb.theory.tensor_thresholds import Thresholds, critical_mean, critical_noise
 
 __all__ = [
     "GaussianChannel",
@@ -63,6 +61,7 @@ __all__ = [
     "correlation_transform",
     "critical_balance",
     "critical_hidden_fraction",
+    "critical_mean",
     "critical_noise",
     "critical_readout_fraction",
     "curl_index_of_flips",

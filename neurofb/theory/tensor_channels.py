@@ -10,7 +10,7 @@ derivation, apart from the denoisers of `neurofb.tensors`).
 """
 
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from jaxtyping import Float
 
 from neurofb.tensors import BernoulliGaussPrior, GaussianPrior, RademacherPrior
 
-_NODES = np.linspace(-8.5, 8.5, 341)  # step 0.05: far finer than any posterior changes
+_NODES = np.linspace(-8.5, 8.5, 341)
 _WEIGHTS = np.exp(-(_NODES**2) / 2)
 _WEIGHTS /= _WEIGHTS.sum()
+_LOG_PRECISIONS = np.log(10) * np.linspace(-17, 17, 681)
+_NUM_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,16 @@ class GaussianChannel:
     def slope(self, precision: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "..."]:
         """Return dM/dA of rank one, the mean square of the posterior variance."""
         variance = self.covariance[0, 0]
-        return (variance / (1 + variance * precision)) ** 2
+        return np.asarray((variance / (1 + variance * precision)) ** 2)
+
+    def precision_at(self, log_signal: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "..."]:
+        """Return the A of rank one at which log A M(A) has a value: the root of a quadratic."""
+        signal, variance = np.exp(log_signal), self.covariance[0, 0]
+        half = (self.prior_overlap[0, 0] - signal * variance) / 2
+        square = variance * self.second_moment[0, 0]
+        root = np.sqrt(half**2 + square * signal)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(half > 0, signal / (half + root), (root - half) / square)
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,9 @@ class MixtureChannel:
     """A number x from a mixture of Gaussians, seen through noise; a spike is one of no variance.
 
     It is a prior in its own right, for `StateEvolution` alone: an approximation of any prior of
-    rank one by values and their probabilities, or by Gaussians.
+    rank one by values and their probabilities, or by Gaussians. The quadrature has a relative error
+    below 1e-6 up to precisions of 100 times the inverse variance of a sparse prior's Gaussian, and
+    below 5e-5 beyond; for spikes alone it is exact to rounding.
 
     Parameters
     ----------
@@ -146,10 +159,29 @@ class MixtureChannel:
         """Return dM/dA, the mean square of the posterior variance."""
         return self._average(precision, lambda _, variance, __: variance**2)
 
+    def precision_at(self, log_signal: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "..."]:
+        """Return the A at which log A M(A) has a value, by Newton's steps in log A."""
+        log_precision = np.interp(log_signal, self._log_signals, _LOG_PRECISIONS)
+        for _ in range(_NUM_STEPS):
+            precision = np.exp(log_precision)
+            overlap, rise = self._average(precision, lambda m, v, _: np.stack([m**2, v**2]))
+            slope = 1 + precision * rise / overlap
+            step = (log_precision + np.log(overlap) - log_signal) / slope
+            log_precision = log_precision - step
+            if np.all(np.abs(step) < 1e-7):  # the next one would be of the order of its square
+                break
+        return np.exp(log_precision)
+
+    @cached_property
+    def _log_signals(self) -> np.ndarray:
+        """Return log A M(A) at `_LOG_PRECISIONS`."""
+        return (
+            _LOG_PRECISIONS + np.log(self.overlap(np.exp(_LOG_PRECISIONS)[:, None, None]))[:, 0, 0]
+        )
+
     def _average(self, precision: Any, quantity: Any) -> np.ndarray:
         """Average over fields a quantity of the posterior's mean, variance and log-partition."""
-        a = np.asarray(precision)[..., None]
-        total = np.zeros(a.shape[:-1])
+        a, total = np.asarray(precision)[..., None], 0.0
         for probability, mean, variance in zip(
             self.probabilities, self.means, self.variances, strict=True
         ):

@@ -130,7 +130,8 @@ class FixedPointCurve:
                 newton = root - (log_noise - target) / slope
             step_inside = (newton >= low) & (newton <= high)
             moved = np.where(step_inside, newton, (low + high) / 2)
-            if np.all(np.abs(moved - root) < 1e-14 * (1 + np.abs(root))):
+            at_rest = np.abs(moved - root) < 1e-13 * (1 + np.abs(root))
+            if np.all(at_rest | (np.abs(log_noise - target) < 1e-14)):
                 return moved
             root = moved
         return root
@@ -149,7 +150,11 @@ class FixedPointCurve:
         for channel, ratio in zip(self.channels, self.ratios, strict=True):
             key = (id(channel), ratio)
             if key not in known:
-                known[key] = _solve_axis(channel, log_signal - np.log(ratio))
+                share = log_signal - np.log(ratio)  # log A F(A)
+                precision = channel.precision_at(share)
+                log_overlap = share - np.log(precision)
+                rise = precision * channel.slope(precision) / np.exp(log_overlap)
+                known[key] = log_overlap, rise
             found.append(known[key])
         return found
 
@@ -158,18 +163,3 @@ class FixedPointCurve:
         overlaps = np.exp(np.stack([log for log, _ in self._axes(log_signal)], -1))
         without = np.array([c.prior_overlap[0, 0] for c in self.channels])
         return np.where(inside[..., None], overlaps, without)
-
-
-def _solve_axis(channel: Channel, log_signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Solve log A + log F(A) = log t by Newton's steps in log A; the slope is 1 + s."""
-    log_precision = log_signal - np.log(channel.second_moment[0, 0])  # F is below E x²
-    rise = np.zeros_like(log_signal)
-    for _ in range(_NUM_STEPS):
-        precision = np.exp(log_precision)
-        overlap = channel.overlap(precision[..., None, None])[..., 0, 0]
-        rise = precision * channel.slope(precision) / overlap
-        step = (log_precision + np.log(overlap) - log_signal) / (1 + rise)
-        log_precision = log_precision - step
-        if np.all(np.abs(step) < 1e-13 * (1 + np.abs(log_signal))):
-            break
-    return log_signal - log_precision, rise

@@ -15,6 +15,7 @@ ends; started at the truth it ends at the best there is to find, if Φ is larger
 in the spirit of arXiv:1810.10065; all formulas here are our derivation.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,7 +91,7 @@ class StateEvolution:
             raise ValueError(f"ratios={sides.tolist()} must be two or more positive numbers")
         if self._has_many and len(self.priors) != len(sides):
             raise ValueError(f"{len(self.priors)} priors do not fit a tensor of {len(sides)} axes")
-        if np.any(np.einsum("aii->ai", self.second_moments) == 0):
+        if np.any(np.einsum("aii->a", self.second_moments) == 0):
             raise ValueError(f"priors={self.priors} include a factor that is zero")
 
     @property
@@ -115,7 +116,8 @@ class StateEvolution:
         """The scalar channel of each axis."""
         if not self._has_many:
             return (channel_of(self.priors, self.rank),) * len(self._sides)
-        return tuple(channel_of(prior, self.rank) for prior in self.priors)
+        known = {id(prior): channel_of(prior, self.rank) for prior in self.priors}
+        return tuple(known[id(prior)] for prior in self.priors)
 
     @property
     def prior_overlaps(self) -> Float[np.ndarray, "axis rank rank"]:
@@ -167,7 +169,7 @@ class StateEvolution:
 
         From the prior or the truth at rank one they are found on the curve of all fixed points,
         exactly however close to a fold; in other cases by iteration, until no overlap moves by
-        more than 1e-11 in a sweep, or `max_sweeps`.
+        more than 1e-11 in a sweep. What still moves after `max_sweeps` is warned of.
 
         Parameters
         ----------
@@ -191,6 +193,12 @@ class StateEvolution:
             moving = moving[change > _TOLERANCE]
             if len(moving) == 0:
                 break
+        else:
+            warnings.warn(
+                f"state evolution still moves after {max_sweeps} sweeps at "
+                f"noise_variance={flat_noise[moving].tolist()}",
+                stacklevel=2,
+            )
         return flat.reshape(overlaps.shape)
 
     def tensor_error(self, overlaps: Float[np.ndarray, "*noise axis rank rank"]) -> Any:
@@ -281,45 +289,3 @@ class StateEvolution:
         for axis, ratio in enumerate(self.side_ratios):
             others = np.delete(overlaps, axis, -3).prod(-3)
             yield others / (ratio * noise[..., None, None])
-
-
-def critical_noise(
-    first_variance: Numbers,
-    second_variance: Numbers,
-    first_ratio: Numbers = 1.0,
-    second_ratio: Numbers = 1.0,
-    other_means: Numbers = 1.0,
-) -> Float[np.ndarray, "..."]:
-    """Return the noise below which two axes of zero mean leave it: Δ_c = s₁² s₂² Π μ² / √(n₁ n₂).
-
-    At rank one, with all further axes of means μ. For a matrix it is the transition of Baik, Ben
-    Arous and Péché; for a tensor it is the spectral transition of the tensor contracted with the
-    other axes' means. It needs a start that breaks the symmetry (our derivation).
-
-    Parameters
-    ----------
-    first_variance, second_variance
-        s₁², s₂², of the entries of the two axes without mean.
-    first_ratio, second_ratio
-        Their sides over the geometric mean of all.
-    other_means
-        Product of the means of the other axes, 1 for a matrix.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not positive and finite.
-
-    Examples
-    --------
-    >>> critical_noise(1, 1, other_means=0.5)
-    array(0.25)
-    """
-    first, second, ratio, other_ratio, means = positive(
-        first_variance=first_variance,
-        second_variance=second_variance,
-        first_ratio=first_ratio,
-        second_ratio=second_ratio,
-        other_means=other_means,
-    )
-    return np.asarray(first * second * means**2 / np.sqrt(ratio * other_ratio))

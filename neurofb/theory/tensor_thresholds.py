@@ -1,15 +1,20 @@
 """Noise at which a tensor's phases change: easy, hard, impossible (our derivation)."""
 
+import warnings
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
+from jaxtyping import Float
 from scipy.optimize import brentq
+
+from neurofb.theory.arguments import Numbers, at_least, positive
 
 if TYPE_CHECKING:
     from neurofb.theory.tensor_state_evolution import StateEvolution
 
 _NUM_NOISES = 33
-_NUM_REFINEMENTS = 4
+_NUM_REFINEMENTS = 2
+_NUM_SWEEPS = 5000
 _DIFFERENT = 1e-4
 
 
@@ -78,8 +83,10 @@ def _refine(theory: "StateEvolution", inside: float, outside: float) -> float:
 
 def _bistable(theory: "StateEvolution", noises: np.ndarray) -> np.ndarray:
     """Say at which noise the prior and the truth end at different fixed points."""
-    error = [theory.tensor_error(theory.fixed_point(noises, start)) for start in _STARTS]
-    return error[0] - error[1] > _DIFFERENT
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # at a fold itself nothing comes to rest
+        ends = [theory.fixed_point(noises, start, max_sweeps=_NUM_SWEEPS) for start in _STARTS]
+    return theory.tensor_error(ends[0]) - theory.tensor_error(ends[1]) > _DIFFERENT
 
 
 _STARTS = ("prior", "truth")
@@ -99,3 +106,68 @@ def _equal_evidence(theory: "StateEvolution", low: float, high: float) -> float:
     if gap(ends[0]) <= 0 or gap(ends[1]) >= 0:  # a window of no width
         return float((low + high) / 2)
     return cast(float, brentq(gap, *ends, xtol=1e-14 * high))
+
+
+def critical_mean(order: Numbers = 3, variance: Numbers = 1.0) -> Float[np.ndarray, "..."]:
+    """Return the mean above which a cubic tensor of equal Gaussian priors has no hard phase.
+
+    At rank one and order p the folds are the roots A of (μ² + s²) s² A² + (2 μ² + (2 - p) s²) A +
+    μ² = 0, s² the variance; they merge at μ = s (p - 2) / (2 √(p - 1)), 0.354 s for p = 3 (our
+    derivation).
+
+    Raises
+    ------
+    ValueError
+        If the order is below 2 or the variance not positive and finite.
+
+    Examples
+    --------
+    >>> critical_mean(np.arange(2, 5)).round(4)
+    array([0.    , 0.3536, 0.5774])
+    """
+    at_least(2, order=np.asarray(order))
+    (spread,) = positive(variance=variance)
+    others = np.asarray(order, dtype=float) - 1
+    return np.asarray(np.sqrt(spread) * (others - 1) / (2 * np.sqrt(others)))
+
+
+def critical_noise(
+    first_variance: Numbers,
+    second_variance: Numbers,
+    first_ratio: Numbers = 1.0,
+    second_ratio: Numbers = 1.0,
+    other_means: Numbers = 1.0,
+) -> Float[np.ndarray, "..."]:
+    """Return the noise below which two axes of zero mean leave it: Δ_c = s₁² s₂² Π μ² / √(n₁ n₂).
+
+    At rank one, with all further axes of means μ. For a matrix it is the transition of Baik, Ben
+    Arous and Péché; for a tensor it is the spectral transition of the tensor contracted with the
+    other axes' means. It needs a start that breaks the symmetry (our derivation).
+
+    Parameters
+    ----------
+    first_variance, second_variance
+        s₁², s₂², of the entries of the two axes without mean.
+    first_ratio, second_ratio
+        Their sides over the geometric mean of all.
+    other_means
+        Product of the means of the other axes, 1 for a matrix.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not positive and finite.
+
+    Examples
+    --------
+    >>> critical_noise(1, 1, other_means=0.5)
+    array(0.25)
+    """
+    first, second, ratio, other_ratio, means = positive(
+        first_variance=first_variance,
+        second_variance=second_variance,
+        first_ratio=first_ratio,
+        second_ratio=second_ratio,
+        other_means=other_means,
+    )
+    return np.asarray(first * second * means**2 / np.sqrt(ratio * other_ratio))
