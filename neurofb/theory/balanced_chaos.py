@@ -11,7 +11,8 @@ from scipy.optimize import root_scalar
 
 from neurofb.theory.arguments import at_least
 from neurofb.theory.balanced_autocovariance import correlation, descend, series
-from neurofb.theory.balanced_mean_field import MeanField, Readout, frozen_state
+from neurofb.theory.balanced_mean_field import MeanField
+from neurofb.theory.balanced_neurons import Readout, neurons_of
 from neurofb.theory.hermite import Nonlinearity, gaussian_nodes
 
 #: Grid points of the eigenvalue problem, and again twice as many.
@@ -99,12 +100,10 @@ def chaos_boundary(
     >>> round(chaos_boundary(drive=0.5, balance=10.0), 4)
     1.8434
     """
+    neurons = neurons_of(balance, drive, nonlinearity, readout)
 
     def excess(disorder: float) -> float:
-        _, slope_variance = frozen_state(
-            balance, disorder, drive, nonlinearity=nonlinearity, readout=readout
-        )
-        return disorder**2 * slope_variance - 1
+        return disorder**2 * neurons.slope_variance(neurons.frozen_variance(disorder)) - 1
 
     low, high = 0.0, 1.0
     while True:

@@ -9,37 +9,19 @@ and the caption of Figure 1 tell it; the equations are our derivation.
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import root_scalar
 
 from neurofb.theory.arguments import at_least
-from neurofb.theory.balanced_autocovariance import (
-    correlation,
-    descend,
-    end_slope,
-    fourier_step,
-    series,
-)
-from neurofb.theory.hermite import (
-    Nonlinearity,
-    gaussian_nodes,
-    hermite_coefficients,
-    rate_function,
-)
+from neurofb.theory.balanced_autocovariance import series
+from neurofb.theory.balanced_neurons import Readout, neurons_of
+from neurofb.theory.balanced_solvers import covariance_at, solve_energy, solve_fourier
+from neurofb.theory.hermite import Nonlinearity
 
-Readout = Literal["signs", "normal"]
 Solver = Literal["energy", "fourier"]
-
-#: Deviation at which the slope of a neuron without fluctuations is taken.
-_SMALL = 1e-5
-_LARGEST_VARIANCE = 1e8
-_FOURIER_STEPS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,46 +89,6 @@ class MeanField:
         return self.balance * self.gain
 
 
-@dataclass(frozen=True)
-class _Neurons:
-    """What a variance Δ(0) determines: field, estimate and the series of the rates."""
-
-    balance: float
-    drive: float
-    function: Any
-    weights: np.ndarray
-    probabilities: np.ndarray
-
-    def estimate(self, field: float, deviation: float) -> float:
-        """Return x̂ = E[w φ(w m + deviation z)]."""
-        nodes, density = gaussian_nodes()
-        means = self.function(self.weights[:, None] * field + deviation * nodes) @ density
-        return float((self.probabilities * self.weights) @ means)
-
-    def field(self, deviation: float) -> float:
-        """Return m, the zero of m - b (x - x̂(m)), which rises with m."""
-        if self.balance == 0 or self.drive == 0:
-            return 0.0
-
-        def excess(field: float) -> float:
-            return field - self.balance * (self.drive - self.estimate(field, deviation))
-
-        return _root(excess, 0.0, self.balance * self.drive)[0]
-
-    def coefficients(self, variance: float) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return m and the series of E[φ φ'] and E[w² φ φ']."""
-        deviation = np.sqrt(variance)
-        field = self.field(deviation)
-        squares = hermite_coefficients(self.function, self.weights * field, deviation) ** 2
-        if field == 0:
-            squares[:, ::2] = 0.0  # φ is odd
-        return field, self.probabilities @ squares, self.probabilities * self.weights**2 @ squares
-
-    def rates(self, variance: float) -> np.ndarray:
-        """Return the series of E[φ φ']."""
-        return self.coefficients(variance)[1]
-
-
 def mean_field(
     balance: float | int,
     disorder: float | int = 0.0,
@@ -206,19 +148,17 @@ def mean_field(
     >>> round(chaos.variance, 5), round(chaos.gain, 5), chaos.frozen_variance
     (1.92481, 0.48682, 0.0)
     """
-    _check(balance, disorder, noise, drive, readout, num_lags, lag_step, solver)
-    weights, probabilities = _weights(readout)
-    function = rate_function(nonlinearity)
-    neurons = _Neurons(float(balance), float(drive), function, weights, probabilities)
+    _check(disorder, noise, num_lags, lag_step, solver)
+    neurons = neurons_of(balance, drive, nonlinearity, readout)
     lag = lag_step * np.arange(num_lags // 2 + 1)
     if solver == "fourier":
-        covariance, steps, converged = _iterate(neurons, lag, lag_step, disorder, noise)
+        covariance, steps, converged = solve_fourier(neurons, lag, lag_step, disorder, noise)
         variance, frozen = float(covariance[0]), float(covariance[-1])
         if variance - frozen < 1e-6 * variance:
             frozen = variance
     else:
-        variance, frozen, steps, converged = _solve(neurons, disorder, noise)
-        covariance = _covariance(neurons, variance, frozen, disorder, lag)
+        variance, frozen, steps, converged = solve_energy(neurons, disorder, noise)
+        covariance = covariance_at(neurons, variance, frozen, disorder, lag)
     field, rates, readouts = neurons.coefficients(variance)
     estimate = neurons.estimate(field, np.sqrt(variance))
     if variance - frozen > 0 and abs(covariance[-1] - frozen) > 1e-3 * (variance - frozen):
@@ -239,8 +179,8 @@ def mean_field(
         bias=field / balance if balance > 0 else drive - estimate,
         variance=variance,
         frozen_variance=frozen,
-        gain=_gain(neurons, field, variance),
-        slope_variance=_slope_variance(neurons, variance),
+        gain=neurons.gain(field, variance),
+        slope_variance=neurons.slope_variance(variance),
         lag=lag,
         autocovariance=covariance,
         rate_covariance=series(rates, covariance / variance if variance else np.ones_like(lag)),
@@ -251,187 +191,15 @@ def mean_field(
     )
 
 
-def frozen_state(
-    balance: float | int,
-    disorder: float | int,
-    drive: float | int,
-    *,
-    nonlinearity: Nonlinearity = "tanh",
-    readout: Readout = "signs",
-) -> tuple[float, float]:
-    """Return Δ and E[φ'²] of the state without noise that does not change in time, stable or not.
-
-    Parameters
-    ----------
-    balance, disorder, drive, nonlinearity, readout
-        As in `mean_field`.
-
-    Returns
-    -------
-    variance, slope_variance : float
-        Δ = g² E[φ²], and E[φ'²]: the state is stable if g² E[φ'²] < 1.
-
-    Raises
-    ------
-    ValueError
-        As `mean_field`.
-
-    Examples
-    --------
-    >>> variance, slope_variance = frozen_state(0.0, 2.0, 0.0)
-    >>> round(variance, 4), round(slope_variance, 4)
-    (2.1215, 0.3407)
-    """
-    _check(balance, disorder, 0.0, drive, readout)
-    weights, probabilities = _weights(readout)
-    function = rate_function(nonlinearity)
-    neurons = _Neurons(float(balance), float(drive), function, weights, probabilities)
-    variance = _frozen_variance(neurons, disorder)
-    return variance, _slope_variance(neurons, variance)
-
-
-def _weights(readout: Readout) -> tuple[np.ndarray, np.ndarray]:
-    """Return readout weights and their probabilities; their sign makes no difference."""
-    if readout == "signs":
-        return np.ones(1), np.ones(1)
-    weights = np.arange(0.0, 8.1, 0.2)
-    density = np.exp(-(weights**2) / 2)
-    density[0] /= 2
-    return weights, density / density.sum()
-
-
-def _gain(neurons: _Neurons, field: float, variance: float) -> float:
-    """Return E[w² φ'], the first Hermite coefficient per deviation (Stein's lemma)."""
-    deviation = max(np.sqrt(variance), _SMALL)
-    first = hermite_coefficients(neurons.function, neurons.weights * field, deviation)[:, 1]
-    return float((neurons.probabilities * neurons.weights**2) @ first / deviation)
-
-
-def _slope_variance(neurons: _Neurons, variance: float) -> float:
-    """Return E[φ'²]."""
-    if variance > 0:
-        rates = neurons.rates(variance)
-        return float(np.arange(len(rates)) @ rates / variance)
-    centre = neurons.weights * neurons.field(0.0)
-    slope = hermite_coefficients(neurons.function, centre, _SMALL)[:, 1] / _SMALL
-    return float(neurons.probabilities @ slope**2)
-
-
-def _solve(
-    neurons: _Neurons, disorder: float | int, noise: float | int
-) -> tuple[float, float, int, bool]:
-    """Return Δ(0), Δ(∞), the number of steps, and whether the search converged."""
-    if disorder == 0:
-        return noise**2 / 2, 0.0, 0, True
-    highest = _frozen_variance(neurons, disorder) if noise == 0 else None
-    if highest is not None and disorder**2 * _slope_variance(neurons, highest) <= 1 + 1e-9:
-        return highest, highest, 0, True
-
-    def deficit(variance: float) -> float:
-        way = descend(neurons.rates(variance), disorder, variance)
-        return 1.0 if np.isnan(way.end) else noise**4 / 4 - end_slope(way, variance)
-
-    if highest is None:
-        highest = max(noise**2, disorder**2)
-        while deficit(highest) > 0:
-            highest *= 2
-            if highest > _LARGEST_VARIANCE:
-                raise ValueError(_no_state(disorder))
-    lowest = max(noise**2 / 2, 1e-9 * highest)
-    while deficit(lowest) < 0:
-        lowest /= 10
-        if lowest < 1e-15 * highest:  # chaos about to begin
-            return 0.0, 0.0, 0, True
-    variance, steps, converged = _root(deficit, lowest, highest)
-    end = descend(neurons.rates(variance), disorder, variance).end
-    return variance, end * variance, steps, converged
-
-
-def _frozen_variance(neurons: _Neurons, disorder: float | int) -> float:
-    """Return the variance Δ = g² C of a state that does not change in time."""
-
-    def excess(variance: float) -> float:
-        return disorder**2 * float(neurons.rates(variance).sum()) - variance
-
-    highest = 1.0
-    while excess(highest) > 0:
-        highest *= 2
-        if highest > _LARGEST_VARIANCE:
-            raise ValueError(_no_state(disorder))
-    lowest = 1e-12 * highest
-    if excess(lowest) <= 0:
-        return 0.0
-    return _root(excess, lowest, highest)[0]
-
-
-def _covariance(
-    neurons: _Neurons, variance: float, frozen: float, disorder: float | int, lag: np.ndarray
-) -> np.ndarray:
-    """Return Δ at the lags."""
-    if variance == frozen:
-        return np.full_like(lag, variance)
-    if disorder == 0:
-        return variance * np.exp(-lag)
-    way = descend(neurons.rates(variance), disorder, variance)
-    return variance * correlation(way, lag)[0]
-
-
-def _iterate(
-    neurons: _Neurons,
-    lag: np.ndarray,
-    lag_step: float | int,
-    disorder: float | int,
-    noise: float | int,
-) -> tuple[np.ndarray, int, bool]:
-    """Return Δ at the lags by damped iteration from a covariance that decays."""
-    covariance = (noise**2 / 2 + disorder**2) * np.exp(-lag)
-    change = np.inf
-    step = partial(fourier_step, lag_step=lag_step, disorder=disorder, noise=noise)
-    for count in range(1, _FOURIER_STEPS + 1):
-        if covariance[0] > _LARGEST_VARIANCE:
-            raise ValueError(_no_state(disorder))
-        if covariance[0] < 1e-14:
-            return np.zeros_like(lag), count, True
-        new = step(neurons.rates(float(covariance[0])), covariance)
-        change = float(np.abs(new - covariance).max())
-        covariance = (new + covariance) / 2
-        if change < 1e-11 * covariance[0]:
-            return covariance, count, True
-    warnings.warn(
-        f"the iteration still changes the variance by {change:.1g} after {_FOURIER_STEPS} steps",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-    return covariance, _FOURIER_STEPS, False
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> tuple[float, int, bool]:
-    """Return where a function changes its sign, the number of steps and whether it was found."""
-    found = root_scalar(function, bracket=(low, high), method="brentq", xtol=1e-15, rtol=1e-14)
-    return float(found.root), int(found.iterations), bool(found.converged)
-
-
-def _no_state(disorder: float | int) -> str:
-    """Return the message for a network whose rates grow without bound."""
-    return f"disorder={disorder} has no stationary state with this nonlinearity: activity diverges"
-
-
 def _check(
-    balance: float | int,
     disorder: float | int,
     noise: float | int,
-    drive: float | int,
-    readout: str,
-    num_lags: int = 4,
-    lag_step: float | int = 1.0,
-    solver: str = "energy",
+    num_lags: int,
+    lag_step: float | int,
+    solver: str,
 ) -> None:
     """Refuse what is out of range."""
-    at_least(0, balance=balance, disorder=disorder, noise=noise)
-    if not np.isfinite(drive):
-        raise ValueError(f"drive={drive} must be finite")
-    if readout not in ("signs", "normal"):
-        raise ValueError(f"readout={readout!r} must be 'signs' or 'normal'")
+    at_least(0, disorder=disorder, noise=noise)
     if solver not in ("energy", "fourier"):
         raise ValueError(f"solver={solver!r} must be 'energy' or 'fourier'")
     if num_lags < 4 or num_lags % 2:

@@ -12,7 +12,8 @@ from scipy.optimize import minimize_scalar, root_scalar
 
 from neurofb.theory.arguments import positive
 from neurofb.theory.balanced_delay import critical_balance
-from neurofb.theory.balanced_mean_field import MeanField, Readout, mean_field
+from neurofb.theory.balanced_mean_field import MeanField, mean_field
+from neurofb.theory.balanced_neurons import Readout
 from neurofb.theory.balanced_readout import total_error
 from neurofb.theory.hermite import Nonlinearity
 

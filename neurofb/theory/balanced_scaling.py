@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from neurofb.theory.arguments import positive
-from neurofb.theory.balanced_mean_field import Readout
+from neurofb.theory.balanced_neurons import Readout
 from neurofb.theory.balanced_optimum import solver
 from neurofb.theory.balanced_readout import Counts, readout_variance
 from neurofb.theory.hermite import Nonlinearity
