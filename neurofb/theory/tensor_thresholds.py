@@ -122,7 +122,7 @@ def critical_mean(order: Numbers = 3, variance: Numbers = 1.0) -> Float[np.ndarr
 
     Examples
     --------
-    >>> critical_mean(np.arange(2, 5)).round(4)
+    >>> critical_mean(np.array([2.0, 3.0, 4.0])).round(4)
     array([0.    , 0.3536, 0.5774])
     """
     at_least(2, order=np.asarray(order))
