@@ -91,8 +91,8 @@ def numpy_loop(
 
 
 def moments(estimate: np.ndarray) -> dict[str, Any]:
-    """Return mean and std of every trial's estimate (trial, step), without the first fifth."""
-    late = estimate[:, estimate.shape[1] // 5 :].astype(float)
+    """Return mean and std of every trial's estimate (trial, step), without the first half."""
+    late = estimate[:, estimate.shape[1] // 2 :].astype(float)
     return {"mean": late.mean(1).tolist(), "std": late.std(1).tolist()}
 
 
@@ -175,11 +175,12 @@ def _summary(
     }
     rows = summarise(times)  # the first is the reference
     spread = {}
+    trial_error = statistics.pstdev(rounds[reference][0]["std"])  # of one trial's std
     for name, found in rounds.items():
         # Ours repeats its numbers; the others draw anew in every round.
         values = [std for one in found for std in one["std"]]
         independent = len(found[0]["std"]) if name.startswith("ours") else len(values)
-        error = statistics.pstdev(values) / math.sqrt(max(independent - 1, 1))
+        error = trial_error / math.sqrt(independent)
         means = [mean for one in found for mean in one["mean"]]
         spread[name] = {
             "mean": statistics.fmean(means),

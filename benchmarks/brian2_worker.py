@@ -4,7 +4,7 @@ Brian2 is installed apart from this project (it wants another numpy), so this fi
 of it: `peer_brian2.py` starts it with the interpreter of an environment that has Brian2. Its
 arguments are one JSON object; it writes one JSON line when it is ready, and one for every line that
 it reads: the seconds of the steps alone (no compilation, no start, no reading of results) and the
-mean and standard deviation of the estimate, in which the first fifth of the steps does not count.
+mean and standard deviation of the estimate, in which the first half of the steps does not count.
 
 Two ways, of which neither is best everywhere:
 
@@ -135,7 +135,7 @@ def main() -> None:
                 whole.run(duration)
                 seconds = time.perf_counter() - start
             estimate = np.array(monitor.estimate)[:, -case["num_steps"] :]
-            late = estimate[:, case["num_steps"] // 5 :]
+            late = estimate[:, case["num_steps"] // 2 :]
             say(seconds=seconds, mean=late.mean(1).tolist(), std=late.std(1).tolist())
 
 
