@@ -127,7 +127,7 @@ def optimal_balance(delay: Numbers, gain: Numbers = 1.0) -> Float[np.ndarray, ".
     safe = np.where(d > 0, d, 1.0)
     highest = np.where(d > 0, critical, 1.0)
 
-    def falls(b: np.ndarray) -> np.ndarray:
+    def falls(b: Any) -> Any:
         one, sine, cosine = _waves(b, safe)
         x = (b**2 - 1) * safe**2
         with np.errstate(divide="ignore", invalid="ignore"):
