@@ -87,6 +87,7 @@ COORDINATES: dict[str, tuple[str, str]] = {
     "axis": ("1", "axis of the tensor"),
     "component": ("1", "component of the decomposition"),
     "method": ("1", "method"),
+    "algorithm": ("1", "algorithm, and where it starts"),
     "sweep": ("1", "sweep over the axes of the tensor"),
     "side": ("1", "side of a cubic tensor"),
     "schedule": ("1", "order in which the axes are updated"),

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from neurofb.plot.scan import scan_curves, scan_measure
     from neurofb.plot.scan_map import scan_status
     from neurofb.plot.surface import symmetry_surface
+    from neurofb.plot.tensor_curves import schedule_traces, tensor_errors
+    from neurofb.plot.tensor_phases import hard_phase_width, tensor_phase_diagram
     from neurofb.plot.tuning import orientation_tuning
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "example_study",
     "figure5",
     "flip_loss_curves",
+    "hard_phase_width",
     "learned_modes",
     "learning_curves",
     "lyapunov_exponents",
@@ -68,8 +71,11 @@ __all__ = [
     "scan_curves",
     "scan_measure",
     "scan_status",
+    "schedule_traces",
     "symmetry_against_rank",
     "symmetry_surface",
+    "tensor_errors",
+    "tensor_phase_diagram",
     "tracking_errors",
 ]
 
@@ -90,6 +96,7 @@ _HOME = {
     "example_study": "example",
     "figure5": "composite",
     "flip_loss_curves": "curl_runs",
+    "hard_phase_width": "tensor_phases",
     "learned_modes": "modes",
     "learning_curves": "learning",
     "lyapunov_exponents": "curl_runs",
@@ -108,8 +115,11 @@ _HOME = {
     "scan_curves": "scan",
     "scan_measure": "scan",
     "scan_status": "scan_map",
+    "schedule_traces": "tensor_curves",
     "symmetry_against_rank": "rank",
     "symmetry_surface": "surface",
+    "tensor_errors": "tensor_curves",
+    "tensor_phase_diagram": "tensor_phases",
     "tracking_errors": "balanced_tracking",
 }
 
