@@ -166,18 +166,20 @@ class BalancedBatch:
         """Make the tensors of the readout, the feedback and the disorder."""
         disorders = [network.disorder for network in networks]
         widest = networks[int(np.argmax(disorders))]
-        drawn = [widest.weights(self.seed, matrix) for matrix in range(self.shape[0])]
-        readouts = torch.tensor(np.stack([readout for _, readout in drawn]), **self.like)
-        self.readout = readouts / self.network.num_units
-        self.feedback = readouts.mT.contiguous()
+        num_matrices, num_units = self.shape[0], widest.num_units
+        readout = torch.empty(num_matrices, num_units, widest.num_signals, **self.like)
         self.recurrent = self.disorders = None
         if widest.disorder > 0:
+            self.recurrent = torch.empty(num_matrices, num_units, num_units, **self.like)
+        for matrix in range(num_matrices):  # one at a time: they may be large
+            connections, drawn = widest.weights(self.seed, matrix)
+            readout[matrix] = torch.from_numpy(drawn)
+            if self.recurrent is not None and connections is not None:
+                self.recurrent[matrix] = torch.from_numpy(connections).mT
+        self.readout, self.feedback = readout / num_units, readout.mT.contiguous()
+        if self.recurrent is not None:
             same = len(set(disorders)) == 1
-            scale = self.hold * (widest.disorder if same else 1.0)
-            matrices = np.stack(
-                [connections for connections, _ in drawn if connections is not None]
-            )
-            self.recurrent = torch.tensor(matrices, **self.like).mul_(scale).mT.contiguous()
+            self.recurrent.mul_(self.hold * (widest.disorder if same else 1.0))
             if not same:
                 self.disorders = torch.tensor(disorders, **self.like)[:, None, None]
 
