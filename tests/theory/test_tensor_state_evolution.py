@@ -234,16 +234,24 @@ def test_two_axes_of_zero_mean_leave_it_at_the_critical_noise():
     np.testing.assert_allclose(theory.thresholds(), [0.24601, 0.32914, 0.34238], atol=1e-5)
 
 
+PAIR = StateEvolution(GaussianPrior((0.3, 0.0), (1.0, 0.0)), rank=2)
+
+
 def test_a_component_that_is_zero_changes_nothing():
-    """Also: thresholds by iteration of matrices against folds of the curve of numbers."""
-    lone = gaussian(0.3, 0.3, 0.3)
-    priors = [GaussianPrior((0.3, 0.0), (1.0, 0.0))] * 3
-    pair = StateEvolution(priors, rank=2)
+    lone, pair = gaussian(0.3, 0.3, 0.3), PAIR
     for start in ("prior", "truth"):
         found, expected = (t.fixed_point([0.1, 0.34], start) for t in (pair, lone))
         np.testing.assert_allclose(found[..., :1, :1], expected, rtol=1e-7)
         assert np.all(found[..., 1, :] == 0)
-    np.testing.assert_allclose(thresholds_by_iteration(pair), lone.thresholds(), rtol=1e-4)
+    assert np.all(np.isnan(RANK_TWO.thresholds()))
+
+
+@pytest.mark.slow
+def test_thresholds_by_iteration_are_the_folds_of_the_curve():
+    expected = gaussian(0.3, 0.3, 0.3).thresholds()
+    np.testing.assert_allclose(PAIR.thresholds(), expected, rtol=1e-4)
+    found = thresholds_by_iteration(gaussian(0, 0, 0))
+    np.testing.assert_allclose(found, StateEvolution(ZERO).thresholds(), rtol=1e-4)
 
 
 def test_permuting_axes_permutes_overlaps():
