@@ -34,6 +34,11 @@ from neurofb.measures.shape import shape_measures
 from neurofb.measures.signed_ntk import signed_ntk
 from neurofb.measures.survival import median_time, survival_curve
 from neurofb.measures.symmetry import rotation_correlation, rotational_symmetry
+from neurofb.measures.tensor_ranks import (
+    normalised_activity,
+    posterior_agreement,
+    split_half_errors,
+)
 from neurofb.measures.update_field import update_field
 
 __all__ = [
@@ -67,8 +72,10 @@ __all__ = [
     "lyapunov_exponent",
     "median_time",
     "mode_overlap",
+    "normalised_activity",
     "oscillation_frequency",
     "population_medians",
+    "posterior_agreement",
     "power_law",
     "rank_trend",
     "receptive_field",
@@ -79,6 +86,7 @@ __all__ = [
     "shape_measures",
     "signed_ntk",
     "spectrum_matched_noise",
+    "split_half_errors",
     "survival_curve",
     "update_field",
     "verdict",

@@ -149,7 +149,9 @@ class GaussianPrior:
         centred = mean - new_mean
         parameters: dict[str, Any] = {"mean": new_mean.tolist()}
         if "covariance" in names:
-            parameters["covariance"] = (centred.T @ centred / len(mean) + covariance).tolist()
+            found = (centred.T @ centred / len(mean) + covariance).cpu().numpy()
+            root = root_of(found)  # rounding can leave eigenvalues below 0 where one is nearly 0
+            parameters["covariance"] = (root @ root).tolist()
         elif np.ndim(cast(Any, self.covariance)) == 0:
             parameters["covariance"] = [self.covariance] * len(precision)
         return replace(self, **parameters)
