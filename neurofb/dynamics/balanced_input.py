@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ Signal = float | int | np.ndarray | Callable[[float], Any]
 VARIED = ("balance", "disorder", "noise", "delay")
 
 _LARGEST_QUIET_LOOP = 0.05
+#: Steps of a balance in time that are looked at together.
+_CHECKED = 1000
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,13 @@ class Course:
     def _values(self, name: str, given: Signal, first: int, last: int, width: int) -> np.ndarray:
         """Return a constant, array or function as numbers (step, width)."""
         if callable(given):
-            values = [np.asarray(given(float(t)), dtype=float) for t in self.times(first, last)]
-            table = np.stack([np.broadcast_to(value, (width,)) for value in values])
+            values = [given(float(t)) for t in self.times(first, last)]
+            table = np.asarray(values, dtype=float).reshape(last - first, -1)
+            if table.shape[1] not in (1, width):
+                raise ValueError(
+                    f"{name} as a function returns {table.shape[1]} numbers; allowed: 1 or {width}"
+                )
+            table = np.broadcast_to(table, (last - first, width))
         else:
             table = np.asarray(given, dtype=float)
             if table.ndim == 0:
@@ -216,7 +224,8 @@ def _check_loop(course: Course) -> None:
     if course.balance is None:
         largest = max(float(network.balance) for network in course.networks)
     else:
-        largest = float(course.balances(-course.num_burn_in, course.num_steps).max())
+        edges = [*range(-course.num_burn_in, course.num_steps, _CHECKED), course.num_steps]
+        largest = max(float(course.balances(*pair).max()) for pair in pairwise(edges))
     step, slope = float(course.time_step), course.networks[0].largest_slope
     loop = largest * slope * step
     words = f"balance={largest:g} times slope {slope:.3g} times time_step={step:g} is {loop:.3g}"

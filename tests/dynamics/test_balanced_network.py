@@ -291,9 +291,11 @@ def test_networks_that_cannot_be(settings, message):
         ({"seed": -1}, "seed=-1"),
         ({"signal": np.zeros(99)}, r"signal of shape \(99,\) .* of shape \(100,\)"),
         ({"signal": np.zeros((100, 2))}, r"signal of shape \(100, 2\)"),
+        ({"signal": lambda t: [t, t]}, "signal as a function returns 2 numbers; allowed: 1 or 1"),
         ({"signal": float("nan")}, "signal is not finite"),
         ({"signal": [0.1, 0.2]}, "signal lists 2 signals for 1 networks"),
         ({"balance": lambda t: -t}, "balance reaches -0.99"),
+        ({"balance": lambda t: t, "burn_in": 20.0}, "balance reaches -20"),
         ({"start": np.zeros(29)}, r"start of shape \(29,\)"),
         ({"network": []}, "must name at least one network"),
         (
