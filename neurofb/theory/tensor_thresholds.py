@@ -50,7 +50,8 @@ def thresholds_of(theory: "StateEvolution") -> Thresholds:
     if folds is None:
         return _NONE
     low, high = folds
-    return Thresholds(low, _equal_evidence(theory, max(low, 1e-6 * high), high), high)
+    start, margin = max(low, 1e-6 * high), 1e-9 * (high - low)
+    return Thresholds(low, _equal_evidence(theory, start + margin, high - margin), high)
 
 
 def thresholds_by_iteration(theory: "StateEvolution") -> Thresholds:
@@ -65,20 +66,23 @@ def thresholds_by_iteration(theory: "StateEvolution") -> Thresholds:
     if len(bistable) == 0:
         return _NONE
     first, last = bistable[0], bistable[-1]
-    low = 0.0 if first == 0 else _refine(theory, noises[first], noises[first - 1])
+    low = _refine(theory, noises[first], noises[max(first - 1, 0)])
     high = _refine(theory, noises[last], noises[min(last + 1, len(noises) - 1)])
-    return Thresholds(low, _equal_evidence(theory, max(low, noises[0]), high), high)
+    ends = [float(np.mean(end)) for end in (low, high)]
+    return Thresholds(
+        ends[0] if first > 0 else 0.0, _equal_evidence(theory, low[0], high[0]), ends[1]
+    )
 
 
-def _refine(theory: "StateEvolution", inside: float, outside: float) -> float:
-    """Return the end of the bistable range between a noise inside and one outside of it."""
+def _refine(theory: "StateEvolution", inside: float, outside: float) -> tuple[float, float]:
+    """Return noises inside and outside of the bistable range that are close to its end."""
     for _ in range(_NUM_REFINEMENTS):
         noises = np.linspace(inside, outside, _NUM_NOISES)
         bistable = _bistable(theory, noises)
         bistable[0] = True
         last = int(np.argmin(bistable)) if not bistable.all() else len(noises) - 1
         inside, outside = noises[last - 1], noises[last]
-    return float((inside + outside) / 2)
+    return float(inside), float(outside)
 
 
 def _bistable(theory: "StateEvolution", noises: np.ndarray) -> np.ndarray:
@@ -101,11 +105,9 @@ def _equal_evidence(theory: "StateEvolution", low: float, high: float) -> float:
         )
         return float(truth - prior)
 
-    margin = (1e-9 if theory.rank == 1 else 1e-3) * (high - low)  # the iteration is slow at folds
-    ends = low + margin, high - margin
-    if gap(ends[0]) <= 0 or gap(ends[1]) >= 0:  # a window of no width
+    if gap(low) <= 0 or gap(high) >= 0:  # a window of no width
         return float((low + high) / 2)
-    return cast(float, brentq(gap, *ends, xtol=1e-14 * high))
+    return cast(float, brentq(gap, low, high, xtol=1e-14 * high))
 
 
 def critical_mean(order: Numbers = 3, variance: Numbers = 1.0) -> Float[np.ndarray, "..."]:
