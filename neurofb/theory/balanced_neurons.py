@@ -53,6 +53,8 @@ class Neurons:
 
     def estimate(self, field: float, deviation: float) -> float:
         """Return x̂ = E[w φ(w m + deviation z)]."""
+        if field == 0:
+            return 0.0  # φ is odd
         nodes, density = gaussian_nodes()
         means = self.function(self.weights[:, None] * field + deviation * nodes) @ density
         return float((self.probabilities * self.weights) @ means)
@@ -71,7 +73,8 @@ class Neurons:
         """Return m and the series of E[φ φ'] and E[w² φ φ']."""
         deviation = np.sqrt(variance)
         field = self.field(deviation)
-        squares = hermite_coefficients(self.function, self.weights * field, deviation) ** 2
+        with np.errstate(over="ignore"):
+            squares = hermite_coefficients(self.function, self.weights * field, deviation) ** 2
         if field == 0:
             squares[:, ::2] = 0.0  # φ is odd
         return field, self.probabilities @ squares, self.probabilities * self.weights**2 @ squares
@@ -99,10 +102,15 @@ class Neurons:
         """Return the variance Δ = g² C of a state that does not change in time, stable or not."""
 
         def excess(variance: float) -> float:
-            return disorder**2 * float(self.rates(variance).sum()) - variance
+            nodes, density = gaussian_nodes()
+            deviation = np.sqrt(variance)
+            field = self.field(deviation)
+            with np.errstate(over="ignore"):
+                power = self.function(self.weights[:, None] * field + deviation * nodes) ** 2
+            return disorder**2 * float(self.probabilities @ (power @ density)) - variance
 
         highest = 1.0
-        while excess(highest) > 0:
+        while not excess(highest) <= 0:  # not a number where φ overflows
             highest *= 2
             if highest > LARGEST_VARIANCE:
                 raise ValueError(no_state(disorder))
@@ -114,7 +122,7 @@ def neurons_of(
     balance: float | int,
     drive: float | int,
     nonlinearity: Nonlinearity = "tanh",
-    readout: Readout = "signs",
+    readout: str = "signs",
 ) -> Neurons:
     """Return neurons after a check of the arguments of `neurofb.theory.mean_field`.
 
@@ -164,7 +172,7 @@ def no_state(disorder: float | int) -> str:
     return f"disorder={disorder} has no stationary state with this nonlinearity: activity diverges"
 
 
-def _weights(readout: Readout) -> tuple[np.ndarray, np.ndarray]:
+def _weights(readout: str) -> tuple[np.ndarray, np.ndarray]:
     """Return readout weights and their probabilities; their sign makes no difference."""
     if readout == "signs":
         return np.ones(1), np.ones(1)

@@ -118,9 +118,10 @@ def hermite_coefficients(
     array([4.        , 0.        , 5.65685425, 0.        ])
     """
     nodes, probabilities = gaussian_nodes()
-    rates = function(centre[:, None] + deviation * nodes)
-    coefficients = rates @ hermite_basis().T
-    missing = rates**2 @ probabilities - (coefficients**2).sum(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rates = function(centre[:, None] + deviation * nodes)
+        coefficients = rates @ hermite_basis().T
+        missing = rates**2 @ probabilities - (coefficients**2).sum(axis=1)
     last = coefficients[:, -1]
     coefficients[:, -1] = np.sqrt(np.maximum(last**2 + missing, 0.0))
     return coefficients

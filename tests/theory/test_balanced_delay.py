@@ -112,7 +112,7 @@ def test_a_gain_divides_the_balance():
 
 
 def test_waterbed():
-    """Over all frequencies the logarithm of the gain is 0 on average (Bode); its peak is near ω_c."""
+    """Over all frequencies the gain's logarithm is 0 on average (Bode); its peak is near ω_c."""
     w = np.linspace(0, 4000, 2_000_001)
     logarithm = np.log(noise_gain(w, 8.0, 0.1))
     assert abs(np.trapezoid(logarithm, w)) < 0.01 * np.trapezoid(abs(logarithm), w)
