@@ -12,10 +12,11 @@ from torch import Tensor
 
 import neurofb.labels as naming
 from neurofb.dynamics.balanced_input import Course, Signal, course_of
-from neurofb.dynamics.balanced_network import (
+from neurofb.dynamics.balanced_run import (
     Start,
     attributes_of,
     batch_of,
+    check_counts,
     chunks_of,
     labels_of,
 )
@@ -100,8 +101,7 @@ def balanced_statistics(
     windows = 1 if num_windows is None else num_windows
     if not (isinstance(windows, int | np.integer) and 1 <= windows <= course.num_steps):
         raise ValueError(f"num_windows={num_windows} must be 1 to {course.num_steps} (steps)")
-    if isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1:
-        raise ValueError(f"chunk={chunk} must be at least 1, and whole")
+    check_counts(chunk=chunk)
     spectrum = None if segment is None else Spectrum(_segment_steps(segment, course), time_step)
     batch = batch_of(course, num_trials, num_matrices, seed, start, dtype, device)
     edges = np.round(np.linspace(0, course.num_steps, windows + 1)).astype(int)
