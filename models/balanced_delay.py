@@ -29,7 +29,7 @@ def delay_phase(
     noise: float = 0.75,
     num_units: int = 1400,
     num_trials: int = 4,
-    duration: float = 50.0,
+    duration: float = 30.0,
     burn_in: float = 20.0,
     seed: int = 0,
     device: str = "cpu",
@@ -47,8 +47,8 @@ def delay_phase(
     noise, num_units, num_trials, seed
         σ, N, trials of each cell, and where their numbers start.
     duration, burn_in
-        Time measured (at b below 30: 1500/b, at most four times as long, since fluctuations then
-        are slower) and time before.
+        Time measured (at b below 30 longer by 30/b, at most four times: fluctuations then are
+        slower) and time before.
     device
         A torch device.
     """
@@ -62,7 +62,7 @@ def delay_phase(
         ]
         run = simulate_balanced(
             networks,
-            duration=min(max(duration, 1500 / balance), 4 * duration),
+            duration=duration * min(max(1.0, 30 / balance), 4.0),
             burn_in=burn_in,
             time_step=time_step,
             record_every=every,
@@ -149,8 +149,8 @@ def hysteresis(
     delay: float = 0.1,
     num_units: int = 1000,
     num_matrices: int = 2,
-    num_trials: int = 6,
-    hold: float = 8.0,
+    num_trials: int = 4,
+    hold: float = 6.0,
     burn_in: float = 30.0,
     seed: int = 0,
     device: str = "cpu",
