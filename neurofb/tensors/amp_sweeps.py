@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from neurofb.tensors.gauge import change_of_scales, scale_response, settled_scales
 from neurofb.tensors.onsager import (
     AxisMemory,
     elementwise_product,
@@ -16,7 +18,7 @@ from neurofb.tensors.onsager import (
 )
 from neurofb.tensors.problem import geometric_mean
 from neurofb.tensors.products import SharedProducts
-from neurofb.tensors.protocol import Prior
+from neurofb.tensors.protocol import LEARNABLE, Prior
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class SweepSettings:
 
     sequential: bool = True
     damping: float = 0.0
+    settle_scales: bool = True
     learn: frozenset[str] = frozenset()
     max_sweeps: int = 200
     tolerance: float = 1e-6
@@ -69,6 +72,7 @@ class Sweeps:
         self.products = SharedProducts(self.tensor)
         self.covariances = [torch.zeros(rank, rank).to(factor) for factor in self.factors]
         self._memories = [AxisMemory() for _ in self.factors]
+        self._data = [(torch.empty(0), torch.empty(0)) for _ in self.factors]
         second_moments = [prior.second_moment_of(rank) for prior in self.priors]
         self._lengths = [float(each.trace()) ** 0.5 or 1.0 for each in second_moments]
 
@@ -90,6 +94,8 @@ class Sweeps:
             if self.change[-1] < self.settings.tolerance:
                 self.converged = True
                 break
+            if self.settings.settle_scales and not self.settings.learn & set(LEARNABLE):
+                self._settle(before[0])
         return self
 
     def _sweep(self) -> None:
@@ -123,6 +129,7 @@ class Sweeps:
         reaction = onsager_term(used, self._memories, axis)
         if reaction is not None:
             data = data - reaction / self.noise_variance
+        self._data[axis] = precision, data
         mean, covariance = prior.denoise(precision, data)
         covariances[axis] = covariance
         each_row = covariance if covariance.ndim == 2 else covariance.mean(0)
@@ -136,6 +143,26 @@ class Sweeps:
         if names:
             priors[axis] = prior.learn(precision, data, names)  # pyright: ignore
         return product
+
+    def _settle(self, old: Sequence[Tensor]) -> None:
+        """Move scales between axes, in all that is remembered: the tensor stays as it is."""
+        change = change_of_scales(old, self.factors)
+        if change is None:
+            return
+        responses = np.stack(
+            [scale_response(prior, *d) for prior, d in zip(self.priors, self._data, strict=True)]
+        )
+        how = self.settings
+        found = settled_scales(change, responses, sequential=how.sequential, damping=how.damping)
+        if found is None:
+            return
+        scales = torch.from_numpy(found)
+        self.factors = [f * s.to(f) for f, s in zip(self.factors, scales, strict=True)]
+        squares = [torch.outer(s, s) for s in scales]
+        self.covariances = [c * s.to(c) for c, s in zip(self.covariances, squares, strict=True)]
+        for memory, square in zip(self._memories, squares, strict=True):
+            memory.spread = memory.spread * square
+            memory.used = [f * s.to(f) for f, s in zip(memory.used, scales, strict=True)]
 
     def _residual(
         self, factors: Sequence[Tensor], covariances: Sequence[Tensor], inner: float
