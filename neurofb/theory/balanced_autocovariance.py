@@ -112,7 +112,9 @@ def correlation(
     array([1.        , 0.36787944])
     """
     end, squared_rate = descent.end, descent.squared_rate
-    start = max(float(squared_rate.sum()), 0.0)
+    start = float(squared_rate.sum())
+    if start < 1e-11 * squared_rate[0]:
+        start = 0.0  # no noise, up to rounding
     rise = -(1 - end) * float(np.arange(len(squared_rate)) @ squared_rate)
     offset = np.sqrt(start / max(rise, 0.01 * start, 1e-12))
     p = np.linspace(0.0, _DECAY / (offset + np.sqrt(offset**2 + _DECAY)), _NUM_NODES)
@@ -120,7 +122,7 @@ def correlation(
     rate = np.sqrt(np.maximum(series(squared_rate, end + (1 - end) * decayed), 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         integrand = 2 * (p + offset) / rate
-    if start <= 1e-12 * squared_rate[0] or not np.isfinite(integrand[0]):
+    if start == 0:
         integrand[0] = 2 / np.sqrt(rise)
     passed = cumulative_simpson(integrand, x=p, initial=0)
     inverse = CubicHermiteSpline(passed, p, 1 / integrand)

@@ -166,6 +166,8 @@ def _moving(mean_field: MeanField, delay: float) -> float:
     variance = float(delay_integral(loop_gain, delay))
     if not np.isfinite(variance):
         return np.inf
+    if mean_field.variance == mean_field.frozen_variance:
+        return 0.0
     if mean_field.disorder == 0:
         squares = mean_field.readout_coefficients
         rate = np.arange(1.0, len(squares))
@@ -199,7 +201,14 @@ def _input_spectrum(mean_field: MeanField) -> tuple[float, Any]:
         rate = power[1:].astype(float)
         white = float(2 * rate @ squares[1:])
         weight = -2 * rate * squares[1:] * (rate**2 - 1)
-        return white, lambda omega: (weight / (rate**2 + omega[..., None] ** 2)).sum(axis=-1)
+
+        def lorentzians(omega: np.ndarray) -> np.ndarray:
+            total = np.zeros_like(omega)
+            for k in np.flatnonzero(np.abs(weight) > 1e-16 * white):
+                total += weight[k] / (rate[k] ** 2 + omega**2)
+            return total
+
+        return white, lorentzians
     way = descend(mean_field.rate_coefficients, mean_field.disorder, variance)
     if np.isnan(way.end):
         return 0.0, np.zeros_like

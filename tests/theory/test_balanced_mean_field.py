@@ -24,7 +24,7 @@ STATES: list[dict[str, Any]] = [
     {"disorder": 1.6, "drive": 0.2},
     {"disorder": 1.6, "noise": 0.75, "drive": 0.2},
     {"disorder": 0.8, "noise": 1.5, "drive": 0.5, "nonlinearity": "erf"},
-    {"disorder": 1.4, "drive": 0.3, "noise": 0.1, "readout": "normal"},
+    {"disorder": 1.4, "drive": 0.1, "noise": 0.5, "readout": "normal"},
     {"disorder": 0.9, "drive": 0.4, "nonlinearity": lambda h: h / np.sqrt(1 + h**2)},
 ]
 
@@ -209,7 +209,6 @@ def test_boundary_of_chaos(drive: float, beyond: float):
 def test_boundary_of_other_neurons():
     assert chaos_boundary(nonlinearity=lambda h: np.tanh(2 * h)) == pytest.approx(0.5, abs=1e-8)
     assert np.isinf(chaos_boundary(nonlinearity="linear"))
-    assert chaos_boundary(0.3, 10.0, readout="normal") < chaos_boundary(0.3, 10.0)
 
 
 def test_a_short_grid_is_reported():
