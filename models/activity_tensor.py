@@ -46,7 +46,7 @@ def activity_tensor(
     num_orientations: int = 12,
     num_times: int = 12,
     pixel_noise: float = 0.3,
-    noise_ratios: tuple[float, ...] = (0.0, 1.0, 10.0, 100.0),
+    noise_ratios: tuple[float, ...] = (0.0, 10.0, 100.0),
     ranks: tuple[int, ...] = (1, 2, 4, 8),
     shown_rank: int = 3,
     device: str = "cpu",

@@ -14,7 +14,7 @@ from neurofb.tensors import GaussianPrior, TensorALS, TensorAMP
 from neurofb.tensors.problem import geometric_mean
 
 #: relative change of the factors at which sweeps end, and most of them
-TOLERANCE, MAX_SWEEPS = 1e-4, 300
+TOLERANCE, MAX_SWEEPS = 1e-4, 200
 
 Fit = Callable[[np.ndarray, int, int], TensorAMP | TensorALS]
 
@@ -59,7 +59,7 @@ def split_half_errors(
     activity: xr.DataArray,
     *,
     ranks: Sequence[int] = (1, 2, 4, 8),
-    noise_ratios: Sequence[float | int] = (0, 1, 10, 100),
+    noise_ratios: Sequence[float | int] = (0, 10, 100),
     seed: int = 0,
     methods: Mapping[str, Fit] = METHODS,
 ) -> xr.Dataset:
@@ -88,7 +88,7 @@ def split_half_errors(
     Returns
     -------
     xr.Dataset
-        Over ``method``, ``noise_ratio`` and ``rank``: ``held_out_error``, ``fitted_error`` (over
+        Over ``algorithm``, ``noise_ratio`` and ``rank``: ``held_out_error``, ``fitted_error`` (over
         the mean square of what was fitted), ``num_sweeps``, ``converged``; over ``noise_ratio``
         ``error_of_mean``, of the grand mean in every entry, and ``noise_variance``, Δ of the
         normalised problem of rank one (noise of the mean, in units of signal/N^(p-1)).
@@ -138,7 +138,7 @@ def split_half_errors(
             found["fitted_error"][i, j, k] = np.mean((signal_found - half) ** 2) / np.mean(half**2)
             found["num_sweeps"][i, j, k] = one.num_sweeps_
             found["converged"][i, j, k] = one.converged_
-    dims = ("method", "noise_ratio", "rank")
+    dims = ("algorithm", "noise_ratio", "rank")
     data = {name: labels.variable(dims, found[name], "1", text) for name, text in _TEXTS.items()}
     data["error_of_mean"] = labels.variable(
         "noise_ratio", means, "1", "error of the grand mean, held-out trials"

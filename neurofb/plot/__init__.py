@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from neurofb.plot.activity_tensor import activity_errors, activity_factors
     from neurofb.plot.alignment import alignment_curves
     from neurofb.plot.balanced_coding import coding_against_balance, coding_scaling
     from neurofb.plot.balanced_delay import balance_ramps, delay_diagram, noise_and_delay
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = [
     "accuracy_against_error_rank",
     "accuracy_against_rank",
+    "activity_errors",
+    "activity_factors",
     "alignment_curves",
     "balance_ramps",
     "coding_against_balance",
@@ -82,6 +85,8 @@ __all__ = [
 _HOME = {
     "accuracy_against_error_rank": "rank_accuracy",
     "accuracy_against_rank": "rules",
+    "activity_errors": "activity_tensor",
+    "activity_factors": "activity_tensor",
     "alignment_curves": "alignment",
     "balance_ramps": "balanced_delay",
     "coding_against_balance": "balanced_coding",
