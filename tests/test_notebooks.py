@@ -8,6 +8,10 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 #: name -> number of pictures, and what is printed
 EXPECTED = {
+    "balanced_coding.ipynb": (
+        5,
+        ("oscillates from B = 16.35 on", "least variance at B = 7.13", "lowest error at sigma"),
+    ),
     "curl_of_rules.ipynb": (1, ("players curl index 1.0", "B = W: cosine 1.000")),
     "error_rank.ipynb": (
         3,
