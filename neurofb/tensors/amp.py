@@ -181,6 +181,7 @@ class TensorAMP:
         RuntimeWarning
             If it did not converge, with the last changes.
         """
+        self.__post_init__()  # settings may have been changed since
         self._like = tensor if isinstance(tensor, xr.DataArray) else None
         data = as_tensor(tensor)
         check_rank_of_tensor(data.shape, self.rank)

@@ -161,7 +161,7 @@ class Sweeps:
         squares = [torch.outer(s, s) for s in scales]
         self.covariances = [c * s.to(c) for c, s in zip(self.covariances, squares, strict=True)]
         for memory, square in zip(self._memories, squares, strict=True):
-            memory.spread = memory.spread * square
+            memory.spread = memory.spread * square.to(memory.spread)
             memory.used = [f * s.to(f) for f, s in zip(memory.used, scales, strict=True)]
 
     def _residual(

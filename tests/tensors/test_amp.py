@@ -90,19 +90,24 @@ def test_shapes_and_means_may_differ_between_axes():
     ],
 )
 def test_error_follows_state_evolution_for_every_order(shape, mean, noise_variance):
-    amp, factors = fitted(shape, GaussianPrior(mean), noise_variance)
+    errors = []
+    for seed in range(5):
+        amp, factors = fitted(shape, GaussianPrior(mean), noise_variance, seed)
+        errors.append(tensor_error(amp.factors_, factors))
     ratios = np.array(shape) / np.prod(shape) ** (1 / len(shape))
     overlap = gaussian_overlap(mean, noise_variance, ratios)
     expected = 1 - np.prod(overlap) / (1 + mean**2) ** len(shape)
-    assert tensor_error(amp.factors_, factors) == pytest.approx(expected, rel=0.15)
+    assert np.median(errors) == pytest.approx(expected, rel=0.25)
 
 
 def test_matrix_of_zero_mean_has_the_spectral_transition():
     """Order 2: the overlap leaves zero below Δ = 1, at which the signal's singular value shows."""
-    below, factors = fitted((400, 300), GaussianPrior(0.0), 0.3)
+    found = []
+    for seed in range(5):
+        below, factors = fitted((400, 300), GaussianPrior(0.0), 0.3, seed)
+        found.append(np.abs(diagonals(below.factors_, factors)))
     expected = gaussian_overlap(0.0, 0.3, np.array([400, 300]) / 120000**0.5, start=1.0)
-    found = diagonals(below.factors_, factors)
-    np.testing.assert_allclose(np.abs(found), expected, rtol=0.06)
+    np.testing.assert_allclose(np.median(found, axis=0), expected, rtol=0.05)
     above, factors = fitted((400, 300), GaussianPrior(0.0), 1.5)
     assert np.abs(diagonals(above.factors_, factors)).max() < 1e-3
 
@@ -127,8 +132,8 @@ def test_the_parallel_schedule_oscillates_unless_damped():
     ("shape", "priors", "noise_variance", "settings"),
     [
         ((100,) * 3, GaussianPrior(0.4), 0.05, {}),
-        ((40, 30, 60), GaussianPrior(0.8), 0.05, {"schedule": "parallel", "damping": 0.6}),
-        ((10, 12, 14, 16), GaussianPrior(1.0), 0.3, {}),
+        ((20, 15, 25), GaussianPrior(0.8), 0.2, {"schedule": "parallel", "damping": 0.6}),
+        ((8, 10, 9, 11), GaussianPrior(1.0), 0.5, {}),
         ((60, 50), GaussianPrior(0.5, 2.0), 0.1, {"damping": 0.1}),
         ((40, 50, 30), GaussianPrior((0.9, -0.3)), 0.1, {"rank": 2}),
         (
@@ -144,7 +149,7 @@ def test_settled_scales_are_those_that_sweeps_come_to(shape, priors, noise_varia
     tensor = TensorProblem(shape, priors, noise_variance, settings.get("rank", 1)).sample(
         0, standardise=True, dtype=torch.float64
     )[0]
-    settings = {"priors": priors, "noise_variance": noise_variance, "tolerance": 1e-9, **settings}
+    settings = {"priors": priors, "noise_variance": noise_variance, "tolerance": 1e-8, **settings}
     plain = TensorAMP(settle_scales=False, max_sweeps=3000, **settings).fit(tensor)
     settled = TensorAMP(**settings).fit(tensor)
     assert settled.num_sweeps_ < 0.6 * plain.num_sweeps_

@@ -1,5 +1,7 @@
 """Planted tensors, and scores against tensors that are built."""
 
+from inspect import unwrap
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from neurofb.tensors import (
     mode_overlaps,
     tensor_error,
 )
+from neurofb.tensors.problem import priors_of_axes
 
 
 def test_sample_is_signal_and_noise():
@@ -77,7 +80,7 @@ def test_error_is_that_of_the_tensors():
         (lambda: TensorProblem((4, 0), GaussianPrior(), 1.0), "each at least 1"),
         (lambda: TensorProblem((4, 5), GaussianPrior(), -1.0), "noise_variance=-1.0"),
         (lambda: TensorProblem((4, 5), [GaussianPrior()] * 3, 1.0), "3 are given .* 2 axes"),
-        (lambda: TensorProblem((4, 5), [GaussianPrior(), 3], 1.0), "3 is no prior"),
+        (lambda: unwrap(priors_of_axes)([3, 3], 2, 1), "3 is no prior"),
         (lambda: TensorProblem((4, 5), GaussianPrior((1.0, 2.0)), 1.0), "of 2 components"),
         (lambda: TensorProblem((4, 5), RademacherPrior(), 1.0, 9), "rank=9 is above 8"),
         (lambda: tensor_error([torch.ones(3, 1)], [torch.zeros(3, 1)]), "has no scale"),
