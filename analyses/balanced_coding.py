@@ -26,14 +26,22 @@ def against_balance(result: xr.Dataset | xr.DataTree) -> Answer:
     found = _dataset(result)
     found = found.merge(balanced_theory(found))
     found["std_open_theory"] = _opened(found)
+    # chaos is slower than a trial: how the means over time differ among trials belongs to it
+    variance = (found["std"] ** 2).mean("trial") + found["bias"].var("trial", ddof=1)
+    pooled = variance.mean("matrix") ** 0.5
+    error = variance.std("matrix", ddof=1) / variance.sizes["matrix"] ** 0.5 / 2 / pooled
+    text = "standard deviation of the estimate, all trials of a realisation together"
+    found["std_pooled"] = pooled.assign_attrs(units="1", long_name=f"{text}, root mean square")
+    found["std_pooled_error"] = error.assign_attrs(units="1", long_name=f"standard error: {text}")
     over, fits = ("matrix", "trial"), []
     for source in found["source"].values:
         one = found.sel(source=source)
         one = one.isel(balance=one["std"].notnull().all(over).values)
         median = one.median(over)
         table = {"std": median["std"], "std, theory": one["std_theory"]}
-        table |= {"ratio": median["std"] / one["std_theory"]}
-        table |= {"lowest std": one["std"].min(over), "highest": one["std"].max(over)}
+        table |= {"lowest": one["std"].min(over), "highest": one["std"].max(over)}
+        table |= {"pooled": one["std_pooled"], "± s.e.": one["std_pooled_error"]}
+        table |= {"pooled / theory": one["std_pooled"] / one["std_theory"]}
         if float(one["drive"]):
             table |= {"bias": median["bias"], "bias, theory": one["bias_theory"]}
             spread = one["bias"].mean("trial").std("matrix")

@@ -102,6 +102,8 @@ def test_over_the_balance(tmp_path, capsys):
         assert (one["std_open"] > 2 * one["std"].sel(balance=15.0).max()).all(), "feedback helps"
     assert float(found["std_slope"].sel(source="noise")) == pytest.approx(-0.45, abs=0.15)
     assert float(found["std_slope"].sel(source="chaos, g = 2.5")) < -0.6
+    within = (found["std"] ** 2).mean(("matrix", "trial"))
+    assert (found["std_pooled"] ** 2 >= within).where(within.notnull(), True).all()
     assert "exponent of std from b = 3 on" in said
     assert said.count("bias, theory") == 1, "an input of zero has no bias"
 

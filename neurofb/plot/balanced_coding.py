@@ -13,6 +13,8 @@ from neurofb.plot.style import UNTRAINED_COLOUR, axis_label, context, tidy
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _RUNS = ("matrix", "trial")
+_POOLED: dict[str, Any] = {"color": "#D55E00", "linestyle": "", "marker": "s"}
+_POOLED |= {"markersize": 5.5, "markerfacecolor": "none"}
 
 
 def coding_against_balance(dataset: xr.Dataset) -> Figure:
@@ -20,14 +22,16 @@ def coding_against_balance(dataset: xr.Dataset) -> Figure:
 
     Small dots are single runs, larger ones their medians, theory is dashed; dotted is the theory of
     the null, the same network without feedback (b = 0), and crosses its runs. A source whose input
-    is zero has no bias: its upper panel is left out.
+    is zero has no bias: its upper panel is left out. Open squares, where ``std_pooled`` is there,
+    are all trials together, in which motion slower than a trial counts.
 
     Parameters
     ----------
     dataset
         ``bias`` and ``std`` (source, balance, matrix, trial), ``std_open`` (source, matrix,
         trial), of theory ``bias_theory`` and ``std_theory`` (source, balance) and
-        ``std_open_theory`` (source); the coordinate ``drive`` (source).
+        ``std_open_theory`` (source); the coordinate ``drive`` (source); ``std_pooled`` (source,
+        balance) or not.
 
     Raises
     ------
@@ -56,12 +60,14 @@ def coding_against_balance(dataset: xr.Dataset) -> Figure:
             above.set_title(str(source), loc="left", fontsize=8)
             if driven:
                 _draw_curve(above, one["balance"], abs(one["bias"]), one["bias_theory"])
-                above.axhline(float(one["drive"]), color=UNTRAINED_COLOUR, linestyle=":")
+                above.axhline(abs(float(one["drive"])), color=UNTRAINED_COLOUR, linestyle=":")
             else:
                 text = "input is zero: no bias"
                 above.text(0.5, 0.5, text, ha="center", transform=above.transAxes, fontsize=7.5)
             _draw_curve(below, one["balance"], one["std"], one["std_theory"])
             below.axhline(float(one["std_open_theory"]), color=UNTRAINED_COLOUR, linestyle=":")
+            if "std_pooled" in one:
+                below.plot(one["balance"], one["std_pooled"], gid="pooled", **_POOLED)
             low = float(one["balance"].min()) / 1.8
             opened = one["std_open"].values.ravel()
             below.plot(np.full(opened.size, low), opened, "x", color=UNTRAINED_COLOUR, ms=3)
@@ -74,7 +80,9 @@ def coding_against_balance(dataset: xr.Dataset) -> Figure:
             row[0].set_ylabel(axis_label(dataset[name], width=26))
         null: dict[str, Any] = {"color": UNTRAINED_COLOUR, "label": "null: no feedback (b = 0)"}
         handles = [*_handles(), Line2D([], [], linestyle=":", marker="x", markersize=3, **null)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+        if "std_pooled" in dataset:
+            handles.append(Line2D([], [], **_POOLED, label="all trials together"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=5)
     return figure
 
 

@@ -37,6 +37,9 @@ def test_over_the_balance():
     )  # of |bias|
     assert drawn(below, "run")[0].get_ydata().size == 3 * 8
     np.testing.assert_allclose(drawn(below, "theory")[0].get_ydata(), one[0, :, 0, 0])
+    assert not drawn(below, "pooled")
+    pooled = coding_against_balance(found.assign(std_pooled=2 * found["std_theory"])).axes[2]
+    np.testing.assert_allclose(drawn(pooled, "pooled")[0].get_ydata(), 2 * one[0, :, 0, 0])
     assert not silent.lines, "an input of zero has no bias"
     assert "no bias" in silent.texts[0].get_text()
 
