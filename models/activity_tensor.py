@@ -28,7 +28,7 @@ from neurofb.measures import (
     posterior_agreement,
     split_half_errors,
 )
-from neurofb.measures.tensor_ranks import message_passing
+from neurofb.measures.tensor_ranks import message_passing, quietly
 from neurofb.networks import RetinaVVSConfig
 from neurofb.tensors.problem import geometric_mean
 from neurofb.training import Optimiser, TrainingConfig, train
@@ -182,7 +182,7 @@ def _factors(along: xr.DataArray, rank: int) -> xr.Dataset:
     """
     mean = along.mean("trial")
     scale = float((mean**2).mean() * geometric_mean(mean.shape) ** (mean.ndim - 1)) ** 0.5
-    found = message_passing(mean / scale, rank, seed=0).to_dataset()
+    found = quietly(message_passing, mean / scale, rank, 0).to_dataset()
     size = found["scale"] * scale
     for dim in ("unit", "stimulus"):
         factor = found[f"{dim}_factor"]

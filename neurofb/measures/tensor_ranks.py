@@ -16,7 +16,7 @@ from neurofb.tensors.problem import geometric_mean
 #: relative change of the factors at which sweeps end, and most of them
 TOLERANCE, MAX_SWEEPS = 1e-4, 200
 
-Fit = Callable[[np.ndarray, int, int], TensorAMP | TensorALS]
+Fit = Callable[[Any, int, int], TensorAMP | TensorALS]
 
 
 def message_passing(tensor: np.ndarray | xr.DataArray, rank: int, seed: int) -> TensorAMP:
@@ -130,7 +130,7 @@ def split_half_errors(
         noise = added.var() / len(fitted) + rest * len(held_out) / len(fitted)
         deltas[j] = noise / signal / size
         for (i, fit), (k, rank) in itertools.product(enumerate(methods.values()), enumerate(ranks)):
-            one = _converging(fit, half / scale, rank, seed)
+            one = quietly(fit, half / scale, rank, seed)
             signal_found = _numbers(one.reconstruction()) * scale
             found["held_out_error"][i, j, k] = (
                 np.mean((signal_found - target) ** 2) - rest
@@ -203,7 +203,7 @@ def posterior_agreement(
     )
     scale = np.sqrt(np.mean(values**2) * size)
     halves = noisy[: len(values) // 2], noisy[len(values) // 2 :]
-    fits = [_converging(message_passing, half.mean(0) / scale, 1, seed) for half in halves]
+    fits = [quietly(message_passing, half.mean(0) / scale, 1, seed) for half in halves]
     differences, predictions = [], []
     for axis in range(values.ndim - 1):
         factors = [_numbers(fit.factors_[axis])[:, 0] for fit in fits]
@@ -263,8 +263,14 @@ _TEXTS = {
 }
 
 
-def _converging(fit: Fit, tensor: np.ndarray, rank: int, seed: int) -> Any:
-    """Decompose without a word on convergence, which is in what is returned."""
+def quietly(fit: Fit, tensor: np.ndarray | xr.DataArray, rank: int, seed: int) -> Any:
+    """Decompose without a word on convergence, which is in what is returned.
+
+    Examples
+    --------
+    >>> quietly(message_passing, np.ones((4, 5, 6)) / 5, rank=1, seed=0).rank
+    1
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(message|least).*verge", category=RuntimeWarning)
         return fit(tensor, rank, seed)

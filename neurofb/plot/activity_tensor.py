@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from neurofb.plot.study import require
 from neurofb.plot.style import UNTRAINED_COLOUR, axis_label, context, tidy
@@ -65,6 +66,9 @@ def activity_errors(dataset: xr.Dataset) -> Figure:
                 noise = f"noise × {ratio:g}" if ratio else "no added noise"
                 axes.set_title(f"{condition}, {noise}", loc="left", fontsize=7)
                 axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+                axes.yaxis.set_minor_locator(NullLocator())
                 tidy(axes)
         for axes in grid[-1]:
             axes.set_xlabel("components")
