@@ -45,8 +45,8 @@ def phases(
     prior_means, noise_variances
         The grid of the simulation.
     zero_axes
-        On how many of the three axes the mean is zero instead. With two of them AMP starts from
-        noise, three times: nothing else breaks the symmetry.
+        On how many of the three axes the mean is zero instead. With two of them nothing but the
+        little noise of the start breaks the symmetry.
     side
         Of the simulated tensors.
     num_seeds
@@ -68,7 +68,6 @@ def phases(
                 algorithms=_START_AND_TRUTH,
                 seeds=range(num_seeds),
                 standardise=True,
-                **({"start_noise": 1.0, "num_starts": 3} if zeros == 2 else {}),
                 device=device,
             ).expand_dims(prior_mean=[mean])
             for mean in prior_means

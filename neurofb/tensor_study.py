@@ -204,7 +204,7 @@ def _fit(
     kind, where = ALGORITHMS[algorithm]
     start: Any = planted.factors if where == "truth" else where
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="least squares stopped")
+        warnings.filterwarnings("ignore", message="least squares")
         warnings.filterwarnings("ignore", message="message passing")
         if kind == "ALS":
             priors = {"priors": problem.priors} if where == "prior" else {}
