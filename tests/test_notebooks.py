@@ -8,6 +8,10 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 #: name -> number of pictures, and what is printed
 EXPECTED = {
+    "activity_tensor.ipynb": (
+        2,
+        ("trials, units, times, gratings: (4,", "factors: ['unit_factor'", "ALS, SVD start"),
+    ),
     "balanced_coding.ipynb": (
         5,
         ("oscillates from B = 16.35 on", "least variance at B = 7.13", "lowest error at sigma"),
