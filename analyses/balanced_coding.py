@@ -14,8 +14,8 @@ from neurofb.measures import failing_boundary, power_law
 from neurofb.theory import mean_field, tracking_error, tracking_transfer
 
 Answer = tuple[xr.Dataset, dict[str, Figure]]
-#: a standard deviation above this is an oscillation: fluctuations of networks that do not
-#: oscillate stay below 0.05, those of networks that do are above 0.2
+#: a standard deviation above this is called an oscillation: fluctuations reach it next to the
+#: critical balance alone, oscillations soon exceed 0.3
 OSCILLATES = 0.1
 #: exponents are those from here on, where the powers are reached
 LEAST_BALANCE, LEAST_UNITS = 3.0, 200

@@ -123,6 +123,18 @@ def test_the_page_of_curl_runs(capsys):
     assert "curl index of the weights' update" in printed
 
 
+def test_the_page_of_balanced_coding_runs(capsys):
+    simulation, theory = blocks(ROOT / "docs/balanced_coding.md", "python")
+    assert "duration=40.0" in simulation
+    exec(compile(simulation.replace("40.0", "4.0"), "balanced_coding.md", "exec"), {})
+    exec(compile(theory, "balanced_coding.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "std_theory   [0.0161 0.0117 0.0072]" in printed
+    assert "bias 0.02213, mean slope 0.7888" in printed
+    assert "oscillates from B = 16.35 on, at 16.32 rad per time constant" in printed
+    assert "[7.13] [0.1288]" in printed
+
+
 def test_what_the_page_of_rules_says_to_write_can_be_written():
     """Every specification in the table is made, with the names that `neurofb.feedback` exports."""
     text = (ROOT / "docs/feedback_rules.md").read_text(encoding="utf-8")

@@ -294,3 +294,101 @@ def test_the_tables_of_exponents_and_sizes_are_the_datasets():
     table = np.array(re.findall(pattern, text, re.MULTILINE), dtype=float)
     gap = (size["boundary"].mean("seed") - size["critical_fraction"]).values
     np.testing.assert_allclose(table[:, 1::2], gap, atol=6e-4)
+
+
+def _balanced(name, results):
+    """Return a study of balanced coding beside its theory, and the page."""
+    analyse = load_recipe(f"{ROOT / 'analyses/balanced_coding.py'}::{name}")
+    found, _ = analyse(labels.load(ROOT / f"results/{results}.nc"))
+    return found, (ROOT / "docs/balanced_coding.md").read_text(encoding="utf-8")
+
+
+def _numbers(text):
+    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", text)]
+
+
+def test_the_table_of_balances_is_the_dataset(capsys):
+    found, text = _balanced("against_balance", "balanced_against_balance")
+    rows = re.findall(r"^\| (noise|chaos, g = [\d.]+) \| ([\d.]+) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) == 5 + 4 + 4
+    for source, balance, cells in rows:
+        one = found.sel(source=source, balance=float(balance))
+        expected = []
+        if float(one["drive"]):
+            expected = [one["bias"].median(), one["bias_theory"]]
+        std = 1000 * one["std"]
+        expected += [std.median(), std.min(), std.max()]
+        expected += [1000 * one[f"std_{end}"] for end in ("pooled", "pooled_error", "theory")]
+        np.testing.assert_allclose(_numbers(cells), [float(v) for v in expected], rtol=0.02)
+        if source == "noise":
+            assert float(one["std"].median() / one["std_theory"]) == pytest.approx(1, abs=0.0125)
+            assert float(one["bias"].median() / one["bias_theory"]) == pytest.approx(1, abs=3e-3)
+        else:
+            gap = float(one["std_pooled"] - one["std_theory"])
+            assert abs(gap) < 2 * float(one["std_pooled_error"])
+    for slope in ("-0.451 (-0.454 to -0.445), theory -0.451",):
+        assert slope in capsys.readouterr().out
+        assert slope.replace("-", "−") in text
+
+
+def test_the_table_of_exponents_is_the_dataset():
+    found, text = _balanced("scaling", "balanced_scaling")
+    rows = re.findall(r"^\| (b = \S+) \| (.+) \|$", text, re.MULTILINE)
+    assert [row[0] for row in rows] == found["law"].values.tolist()
+    for law, cells in rows:
+        one = found.sel(law=law)
+        expected = [
+            float(one[f"{name}_slope{end}"])
+            for name in ("bias", "std", "rmse")
+            for end in ("", "_low", "_high", "_theory")
+        ]
+        np.testing.assert_allclose(_numbers(cells), expected, atol=6e-4)
+    for name, limits in (("bias", (0, -0.5, -1)), ("std", (-0.5, -0.75, -1))):
+        np.testing.assert_allclose(found[f"{name}_slope"], limits, atol=0.05)
+
+
+def test_the_tables_of_delayed_networks_are_the_datasets():
+    found, text = _balanced("delay_phase", "balanced_delay")
+    part = text.split("### A delay")[1].split("### ")[0]
+    rows = np.array([_numbers(row) for row in re.findall(r"^\| \d.+$", part, re.MULTILINE)])
+    first = found["oscillation"].where(found["balance"] == found["crossing_high"]).max("balance")
+    median = found["std"].median("trial")
+    expected = [
+        *(found["delay"], found["critical_balance"], found["crossing"].median("trial")),
+        *(found["crossing_low"].min("trial"), found["crossing_high"].max("trial")),
+        *(found["critical_frequency"], first.median("trial"), found["optimal_balance"]),
+        *(median.idxmin("balance"), 1000 * found["std_theory"].min("balance")),
+        1000 * median.min("balance"),
+    ]
+    np.testing.assert_allclose(rows, np.stack(expected, axis=1), rtol=2e-3)
+    np.testing.assert_allclose(rows[:, 6], rows[:, 5], rtol=0.02)  # the frequency is theory's
+    assert ((rows[:, 3] <= rows[:, 1]) & (rows[:, 1] <= rows[:, 4])).all()
+
+    found, text = _balanced("noise_stabilises", "balanced_noise")
+    part = text.split("### Noise stabilises")[1].split("### ")[0]
+    rows = [_numbers(row) for row in re.findall(r"^\| \d.+$", part, re.MULTILINE)]
+    assert len(rows) == found.sizes["noise"]
+    for row, noise in zip(rows, found["noise"].values, strict=True):
+        one = found.sel(noise=noise)
+        error = one["rmse"]
+        expected = [noise, one["critical_balance"], error.median(), error.min(), error.max()]
+        expected += [one["rmse_theory"]] if one["rmse_theory"].notnull() else []
+        np.testing.assert_allclose(row, [float(v) for v in expected], rtol=2e-3)
+
+
+def test_what_is_said_of_ramps_and_moving_signals_is_in_the_datasets():
+    found, text = _balanced("hysteresis", "balanced_hysteresis")
+    said = " ".join(text.split("### Up and down")[1].split("### ")[0].split())
+    for source in ("noise", "chaos"):
+        one = found.sel(source=source)
+        assert f"{float(one['critical_balance']):.2f}" in said
+        for ramp in ("up", "down"):
+            at = one["crossing"].sel(ramp=ramp)
+            spread = f"{float(at.median()):.1f} ({float(at.min()):.1f} to {float(at.max()):.1f})"
+            assert spread in said, (source, ramp)
+    found, text = _balanced("tracking", "balanced_tracking")
+    for name, largest in (("response", 0.259), ("tracking_error", 0.17)):
+        gap = abs(found[name].median("trial") - found[f"{name}_theory"])
+        assert float(gap.where(found["delay"] == 0).max()) < 0.0095
+        assert float(gap.max()) < largest
+    assert "theory holds** to 0.009" in text
