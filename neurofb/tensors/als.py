@@ -14,6 +14,7 @@ from neurofb import labels
 from neurofb.choices import check_choice
 from neurofb.tensors.als_sweeps import LeastSquaresSweeps, signal_scale
 from neurofb.tensors.amp_input import (
+    START_STREAM,
     as_tensor,
     check_rank_of_tensor,
     given_factors,
@@ -248,7 +249,7 @@ class TensorALS:
         unfolding = data.movedim(axis, 0).reshape(data.shape[axis], -1)
         _, vectors = torch.linalg.eigh(unfolding @ unfolding.T)
         leading = vectors.flip(1)[:, : self.rank]
-        generator = np.random.default_rng((self.seed, axis))
+        generator = np.random.default_rng((self.seed, START_STREAM, axis))
         more = generator.random((len(leading), self.rank - leading.shape[1]))
         return torch.cat([leading, torch.from_numpy(more / len(leading) ** 0.5).to(data)], dim=1)
 

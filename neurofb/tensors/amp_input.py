@@ -13,6 +13,8 @@ from neurofb.tensors.problem import priors_of_axes
 from neurofb.tensors.protocol import Prior
 
 _SLAB_ENTRIES = 2**20
+#: stream of the starts: not those of a planted problem of the same seed
+START_STREAM = 3000
 
 
 def as_tensor(tensor: Tensor | np.ndarray | xr.DataArray) -> Tensor:
@@ -138,7 +140,8 @@ def start_factors(
     for axis, prior in enumerate(priors_of_axes(priors, len(shape), rank)):
         mean = prior.mean_of(rank).cpu().numpy()
         root = root_of(prior.second_moment_of(rank).cpu().numpy() - np.outer(mean, mean))
-        normal = np.random.default_rng((seed, axis)).standard_normal((shape[axis], rank))
+        generator = np.random.default_rng((seed, START_STREAM, axis))
+        normal = generator.standard_normal((shape[axis], rank))
         factors.append(torch.from_numpy(mean + noise * normal @ root.T).to(device, dtype))
     return factors
 

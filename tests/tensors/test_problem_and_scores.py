@@ -12,6 +12,7 @@ from neurofb.tensors import (
     TensorProblem,
     factor_match,
     mode_overlaps,
+    start_factors,
     tensor_error,
 )
 from neurofb.tensors.problem import priors_of_axes
@@ -100,3 +101,13 @@ def test_a_prior_that_cannot_be_standardised_says_so():
     assert problem.sample(seed=0).tensor.shape == (4, 5)
     with pytest.raises(ValueError, match="standardise=True"):
         problem.sample(seed=0, standardise=True)
+
+
+def test_a_start_of_the_same_seed_knows_nothing_of_the_planted_factors():
+    prior = GaussianPrior(mean=0.0)
+    planted = TensorProblem((900, 400, 400), prior, 1.0).factors(seed=5)
+    for start, factor in zip(
+        start_factors((900, 400, 400), prior, noise=1, seed=5), planted, strict=True
+    ):
+        correlation = torch.corrcoef(torch.cat([start, factor], dim=1).T)[0, 1]
+        assert abs(float(correlation)) < 4 / len(factor) ** 0.5
