@@ -392,3 +392,36 @@ def test_what_is_said_of_ramps_and_moving_signals_is_in_the_datasets():
         assert float(gap.where(found["delay"] == 0).max()) < 0.0095
         assert float(gap.max()) < largest
     assert "theory holds** to 0.009" in text
+
+
+def test_the_table_and_numbers_of_the_activity_tensor_are_the_datasets():
+    study = labels.load(ROOT / "results/activity_tensor.nc").to_dataset()
+    text = " ".join((ROOT / "docs/activity_tensor.md").read_text(encoding="utf-8").split("\n"))
+    pattern = r"\| ([a-z ]+) \| (\d+) \|" + r" ([\d. ]+) \|" * 4
+    rows = re.findall(pattern, text)
+    assert len(rows) == study.sizes["condition"] * study.sizes["noise_ratio"]
+    errors, null = (study[name].median("seed") for name in ("held_out_error", "error_of_mean"))
+    for condition, ratio, *cells, mean in rows:
+        at = {"condition": condition, "noise_ratio": float(ratio)}
+        found = [[float(number) for number in cell.split()] for cell in cells]
+        expected = errors.sel(at).transpose("algorithm", "rank")
+        np.testing.assert_allclose(found, expected, atol=6e-4)
+        assert float(mean) == pytest.approx(float(null.sel(at)), abs=6e-4)
+    best = study["held_out_error"].min("rank")
+    gain = best.drop_sel(algorithm="AMP").min("algorithm") - best.sel(algorithm="AMP")
+    assert float(abs(gain.sel(condition=["trained", "along training"], noise_ratio=0)).max()) < 6e-3
+    for condition, ratio, low, high in (
+        *(("trained", 10, 0.05, 0.18), ("trained", 100, 0.46, 0.71)),
+        *(("along training", 10, 0.10, 0.16), ("along training", 100, 0.55, 0.88)),
+    ):
+        one = gain.sel(condition=condition, noise_ratio=ratio)
+        np.testing.assert_allclose([one.min(), one.max()], [low, high], atol=6e-3)
+    share = 100 * study["converged"].sel(algorithm="AMP").mean(("condition", "seed", "rank"))
+    assert [round(float(each)) for each in share] == [46, 35, 24]
+    assert "46, 35 and 24 %" in text
+    halves = study[["difference", "predicted_difference"]].median("seed").sel(noise_ratio=10)
+    assert halves["difference"].values.round(3).tolist() == [0.202, 0.018, 0.3]
+    assert halves["predicted_difference"].values.round(3).tolist() == [0.227, 0.048, 0.331]
+    first = study["held_out_error"].sel(seed=0, condition="along training", noise_ratio=0)
+    first = first.sel(algorithm="AMP", rank=[2, 4]).values.round(2)
+    assert first.tolist() == [0.52, 0.28]
