@@ -107,9 +107,9 @@ def schedules(result: xr.Dataset | xr.DataTree) -> Answer:
     """Return how many runs of each schedule converge, after how many sweeps, and how far off."""
     found = _dataset(result, "schedule", "error_trace")
     sweep, done = found["sweep"], found["num_sweeps"]
-    last = found["error_trace"].where(sweep > done - 20)
+    last = found["error_trace"].where(sweep > done - 6)
     found["swing"] = (last.max("sweep") - last.min("sweep")).assign_attrs(
-        units="1", long_name="largest less smallest error of the last 20 sweeps"
+        units="1", long_name="largest less smallest error of the last six sweeps"
     )
     found["last_error"] = (
         last.where(sweep == done)

@@ -32,6 +32,15 @@ EXPECTED = {
     "receptive_fields.ipynb": (3, ("low_rank r=2", "<xarray.Dataset>")),
     "scan.ipynb": (3, ("26 done, 0 failed", "seed 0 were left alone: True", "rounder than exact")),
     "feedback_rules.ipynb": (2, ("low_rank r=10", "dLDFA r=10   test accuracy")),
+    "tensor_phases.ipynb": (
+        4,
+        (
+            "error of the tensor 0.223, state evolution 0.190",
+            "algorithmic=0.1533",
+            "1.00         0.2           0.123",
+            "noise 0.3 means [[0.6",
+        ),
+    ),
     "ssa.ipynb": (1, ("SSA-DFA   22200 parameters", "nothing    test accuracy")),
 }
 
