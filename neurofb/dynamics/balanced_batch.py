@@ -196,6 +196,10 @@ class BalancedBatch:
         elif isinstance(start, str):
             start = np.zeros(1)
         given = torch.as_tensor(start).to(**self.like)
+        if not given.isfinite().all():
+            raise ValueError(
+                f"start has {int((~given.isfinite()).sum())} entries that are not finite"
+            )
         try:
             return given.expand(shape).clone()
         except RuntimeError as error:

@@ -103,7 +103,11 @@ class Course:
                     )
                 table = table[np.arange(first, last).clip(0)]
         if not np.isfinite(table).all():
-            raise ValueError(f"{name} is not finite between steps {first} and {last}")
+            worst = first + int(np.argmax(~np.isfinite(table).all(axis=1)))
+            raise ValueError(
+                f"{name} is not finite at time {worst * self.time_step:g} (step {worst}; the "
+                "burn-in is before step 0)"
+            )
         return table
 
     @property

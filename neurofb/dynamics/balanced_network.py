@@ -50,7 +50,7 @@ def simulate_balanced(
     networks of one call share them. `chunk`, `record_every`, `keep_units` and a longer duration
     change no bit. Other trials, matrices or networks in the batch, and the dtype, change rounding
     only; in chaos and beyond the onset of oscillations rounding grows, so that there only
-    statistics agree.
+    statistics agree. Another kind of device draws other noise.
 
     Parameters
     ----------

@@ -47,11 +47,14 @@ def test_networks_that_cannot_be(settings, message):
         ({"signal": np.zeros(99)}, r"signal of shape \(99,\) .* of shape \(100,\)"),
         ({"signal": np.zeros((100, 2))}, r"signal of shape \(100, 2\)"),
         ({"signal": lambda t: [t, t]}, "signal as a function returns 2 numbers; allowed: 1 or 1"),
-        ({"signal": float("nan")}, "signal is not finite"),
+        ({"signal": float("nan")}, "signal is not finite at time 0 "),
+        ({"signal": lambda t: np.inf if t > 0.5 else t}, r"not finite at time 0.51 \(step 51;"),
+        ({"balance": np.append(np.ones(99), np.nan)}, r"balance is not finite .* \(step 99;"),
         ({"signal": [0.1, 0.2]}, "signal lists 2 signals for 1 networks"),
         ({"balance": lambda t: -t}, "balance reaches -0.99"),
         ({"balance": lambda t: t, "burn_in": 20.0}, "balance reaches -20"),
         ({"start": np.zeros(29)}, r"start of shape \(29,\)"),
+        ({"start": np.append(np.zeros(29), np.nan)}, "start has 1 entries that are not finite"),
         ({"network": []}, "must name at least one network"),
         (
             {"network": [NOISY, BalancedNetwork(num_units=31, balance=1.0)]},
@@ -60,6 +63,14 @@ def test_networks_that_cannot_be(settings, message):
         (
             {"network": BalancedNetwork(num_units=30, balance=1.0, delay=0.024)},
             r"delay=0.024 .* nearest: delay=0.02 \(2 steps\), or time_step=0.012",
+        ),
+        (
+            {"network": [NOISY, BalancedNetwork(num_units=30, balance=1.0, delay=0.024)]},
+            "delay=0.024 is not a whole number of steps",
+        ),
+        (
+            {"network": [NOISY, BalancedNetwork(num_units=30, balance=105.0)]},
+            "balance=105 times slope 1 times time_step=0.01 is 1.05; above 1",
         ),
         (
             {"network": BalancedNetwork(num_units=30, balance=200.0)},

@@ -5,15 +5,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 from neurofb.dynamics import BalancedNetwork, balanced_statistics, simulate_balanced
-from neurofb.dynamics.balanced_statistics import Spectrum
 
 NOISY = BalancedNetwork(num_units=30, balance=3.0, noise=0.75)
 simulate = partial(simulate_balanced, duration=1.0, time_step=0.01)
-statistics = partial(balanced_statistics, duration=1.0, time_step=0.01)
 
 
 @pytest.mark.parametrize("readout", ["signs", "normal"])
@@ -163,6 +160,15 @@ def test_numbers_of_a_trial_depend_on_seed_matrix_and_trial_alone(disorder):
         assert abs(whole.estimate.diff(dim)).max("time").min() > 0.005
 
 
+@pytest.mark.parametrize(("noise", "start"), [(0.75, "zero"), (0.0, "normal")])
+def test_every_trial_of_every_matrix_has_noise_and_start_of_its_own(noise, start):
+    free = BalancedNetwork(num_units=400, balance=0.0, noise=noise)
+    options = {"num_trials": 3, "num_matrices": 2, "start": start, "keep_units": 400}
+    found = simulate(free, duration=0.2, **options)
+    potential = found.potential.isel(time=-1).values.reshape(6, 400)
+    assert abs(np.corrcoef(potential) - np.eye(6)).max() < 0.25  # 5 standard errors
+
+
 def test_a_function_an_array_and_a_number_drive_alike():
     times = np.arange(100) * 0.01
     ramp = 1 + 2 * times
@@ -178,51 +184,14 @@ def test_a_function_an_array_and_a_number_drive_alike():
     np.testing.assert_array_equal(constant.estimate, held.estimate)
 
 
-def test_statistics_are_the_moments_of_the_course():
-    networks = [NOISY, BalancedNetwork(num_units=30, balance=1.0, noise=0.2, delay=0.02)]
-    options = {"num_trials": 3, "num_matrices": 2, "burn_in": 0.2}
-    course = simulate(networks, [0.2, np.sin], **options)
-    error = (course.input_signal - course.estimate).astype(float).transpose(*course.estimate.dims)
-    for chunk in (9, 1000):
-        found = statistics(networks, [0.2, np.sin], **options, chunk=chunk)
-        assert found.rmse.dims == ("condition", "matrix", "trial")
-        np.testing.assert_allclose(found.bias, error.mean("time"), atol=1e-9)
-        np.testing.assert_allclose(found["std"], error.std("time"), atol=1e-8)
-        np.testing.assert_allclose(found.rmse, np.sqrt((error**2).mean("time")), atol=1e-8)
-        parts = statistics(networks, [0.2, np.sin], **options, chunk=chunk, num_windows=3)
-        assert parts.rmse.dims == ("condition", "matrix", "trial", "time")
-        np.testing.assert_allclose(
-            parts["std"], np.stack([error[..., a:b].std("time") for a, b in EDGES], -1), atol=1e-8
-        )
-        np.testing.assert_allclose(parts.time, [error.time[a:b].mean() for a, b in EDGES])
-    ramp = statistics(NOISY, balance=lambda t: 1 + t, num_windows=2)
-    np.testing.assert_allclose(ramp.balance, [1.245, 1.745])
-
-
-EDGES = ((0, 33), (33, 67), (67, 100))
-
-
-def test_spectrum_integrates_to_the_variance_and_is_that_of_a_filtered_noise():
-    network = BalancedNetwork(num_units=10, balance=2.0, noise=1.0, nonlinearity="linear")
-    found = balanced_statistics(
-        network, duration=60.0, time_step=0.02, num_trials=40, burn_in=3.0, segment=20.0
-    )
-    spectrum = found.spectrum.mean(("matrix", "trial"))
-    width = float(spectrum.angular_frequency[1])
-    assert width == pytest.approx(2 * np.pi / 20)
-    variance = float((found["std"] ** 2).mean())
-    assert float(spectrum.sum() * width / np.pi) == pytest.approx(variance, rel=0.05)
-    slow = spectrum.sel(angular_frequency=slice(0.5, 8))
-    lorentzian = 1 / 10 / (9 + slow.angular_frequency**2)
-    assert abs(slow / lorentzian - 1).mean() < 0.12
-    assert abs(slow.mean() / lorentzian.mean() - 1) < 0.05
-    values = torch.randn(500, 2, dtype=torch.float64)
-    whole, pieces = Spectrum(64, 0.1), Spectrum(64, 0.1)
-    whole.add(values)
-    for piece in values.split(37):
-        pieces.add(piece)
-    torch.testing.assert_close(whole.mean(), pieces.mean())
-    assert whole.num_segments == pieces.num_segments == 14
+@pytest.mark.parametrize(
+    "signal", [np.append(0.6, np.zeros(99)), lambda t: 0.6 if -15 < t < 0.005 else 0.0]
+)
+def test_the_burn_in_has_the_first_value_of_an_array_and_negative_times(signal):
+    network = BalancedNetwork(num_units=3, balance=2.0, nonlinearity="linear")
+    found = simulate(network, signal, burn_in=20.0, chunk=300).estimate.squeeze()
+    assert found[0] == pytest.approx(0.4, abs=1e-5)
+    assert found[-1] == pytest.approx(0.4 * np.exp(-0.98 * 3), rel=0.03)
 
 
 def test_labels_say_what_was_simulated(tmp_path):

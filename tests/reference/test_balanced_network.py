@@ -55,14 +55,16 @@ def plain_loop(network, signal, balance, start, noise, seed, matrix):
         {"balance": 1.5, "disorder": 1.6, "delay": 5 * DT, "nonlinearity": "erf"},
         {"balance": 2.0, "disorder": 0.9, "noise": 0.3, "num_signals": 2, "readout": "normal"},
         {"balance": 2.4, "noise": 0.3, "delay": 2 * DT, "nonlinearity": "linear"},
+        {"balance": 2.0, "noise": 0.75, "num_units": 600},  # draws noise five times
     ],
 )
 def test_equals_a_plain_loop(settings):
-    network = BalancedNetwork(num_units=37, **settings)
+    network = BalancedNetwork(**({"num_units": 37} | settings))
+    num_units = network.num_units
     generator = np.random.default_rng(5)
     shape = (STEPS, network.num_signals)
     signal, balance = generator.normal(size=shape), generator.uniform(0, 2.4, STEPS)
-    start = generator.normal(size=(2, 1, 3, 37))
+    start = generator.normal(size=(2, 1, 3, num_units))
     result = simulate_balanced(
         network,
         signal if network.num_signals > 1 else signal[:, 0],
@@ -74,7 +76,7 @@ def test_equals_a_plain_loop(settings):
         balance=balance,
         start=start,
         chunk=7,
-        keep_units=37,
+        keep_units=num_units,
         dtype="float64",
     )
     assert result.estimate.dtype == np.float64
@@ -90,6 +92,6 @@ def test_equals_a_plain_loop(settings):
     _, readout = network.weights(8, 1)
     again = np.einsum("uk,tru->rtk", readout, result.activity[1].transpose("time", "trial", "unit"))
     found = result.estimate[1].values.reshape(3, *shape)
-    np.testing.assert_allclose(again / 37, found, atol=1e-13)
+    np.testing.assert_allclose(again / num_units, found, atol=1e-13)
     phi = CURVES[network.nonlinearity]
     np.testing.assert_allclose(result.activity, phi(result.potential.values), atol=1e-13)

@@ -106,6 +106,11 @@ def test_no_balance_is_better_than_the_optimal_one():
     assert np.all(np.argmin(delay_integral(grid, DELAYS), axis=0) == 100)
 
 
+def test_the_best_balance_where_the_closed_form_changes_its_branch():
+    """At B = 1, ∂I/∂B = 0 reads 2 (d - d³/3) = (1 + d) (1 - d²), or (1 + d)³ = 4."""
+    assert optimal_balance(4 ** (1 / 3) - 1) == pytest.approx(1.0, abs=1e-8)
+
+
 def test_a_gain_divides_the_balance():
     for function in (optimal_balance, lambda *a: critical_balance(*a)[0]):
         np.testing.assert_allclose(function(0.1, np.array([0.5, 1.0])), function(0.1) * [2, 1])
