@@ -23,7 +23,7 @@ from neurofb.tensors.amp_input import (
 from neurofb.tensors.amp_labels import Trace, decomposition_dataset
 from neurofb.tensors.amp_sweeps import Sweeps, SweepSettings
 from neurofb.tensors.gaussian import GaussianPrior
-from neurofb.tensors.problem import geometric_mean, priors_of_axes
+from neurofb.tensors.problem import check_seed, geometric_mean, priors_of_axes
 from neurofb.tensors.products import outer_sum
 from neurofb.tensors.protocol import LEARNABLE, Prior
 
@@ -90,7 +90,8 @@ class TensorAMP:
     noise_variance_
         Δ as it was given, estimated or learnt.
     residual_variance_
-        Posterior mean of the squared residual of an entry.
+        Posterior mean of the squared residual of an entry, rows of different axes taken as
+        independent.
     priors_
         Per axis, as given or learnt.
     num_sweeps_, converged_
@@ -151,6 +152,7 @@ class TensorAMP:
             value = getattr(self, name)
             if not (isfinite(value) and value >= 0):
                 raise ValueError(f"{name}={value} must be at least 0 and finite")
+        check_seed(self.seed)
         check_choice("schedule", self.schedule, ("sequential", "parallel"))
         if isinstance(self.start, str):
             check_choice("start", self.start, ("prior", "factors, one per axis"))

@@ -25,7 +25,7 @@ def as_tensor(tensor: Tensor | np.ndarray | xr.DataArray) -> Tensor:
     Raises
     ------
     ValueError
-        If it has less than two axes, an empty one, or entries that are complex.
+        If it is no array, has less than two axes, an empty one, or entries that are complex.
 
     Examples
     --------
@@ -40,6 +40,10 @@ def as_tensor(tensor: Tensor | np.ndarray | xr.DataArray) -> Tensor:
                 f"tensor: dtype {tensor.dtype} must be real numbers, of 64 bits at most"
             )
         tensor = torch.from_numpy(np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("=")))
+    if not isinstance(tensor, Tensor):
+        raise ValueError(
+            f"tensor: a {type(tensor).__name__} must be a torch tensor, numpy array or DataArray"
+        )
     if tensor.ndim < 2 or not tensor.numel():
         raise ValueError(
             f"tensor: shape {tuple(tensor.shape)} must have two axes or more, none empty"
@@ -162,7 +166,7 @@ def given_factors(
     torch.Size([3, 1])
     """
     wanted = [(side, rank) for side in tensor.shape]
-    found = [tuple(factor.shape) for factor in factors]
+    found = [tuple(np.shape(factor)) for factor in factors]
     if found != wanted:
         raise ValueError(f"start: factors of shapes {found} are given; {wanted} are needed")
     copies = [torch.as_tensor(factor).detach().to(tensor, copy=True) for factor in factors]

@@ -94,6 +94,8 @@ class Sweeps:
             if self.change[-1] < self.settings.tolerance:
                 self.converged = True
                 break
+            if len(self.change) == self.settings.max_sweeps:
+                break  # what is kept and recorded is what a sweep has left
             if self.settings.settle_scales and not self.settings.learn & set(LEARNABLE):
                 self._settle(before[0])
         return self
@@ -167,7 +169,7 @@ class Sweeps:
     def _residual(
         self, factors: Sequence[Tensor], covariances: Sequence[Tensor], inner: float
     ) -> float:
-        """Return the posterior mean of the squared residual of an entry."""
+        """Return the mean of an entry's squared residual under independent rows of all axes."""
         moments = []
         for factor, covariance in zip(factors, covariances, strict=True):
             rows = covariance * len(factor) if covariance.ndim == 2 else covariance.sum(0)

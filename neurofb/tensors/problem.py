@@ -28,8 +28,8 @@ class PlantedTensor(NamedTuple):
 class TensorProblem:
     """``Y = N^(-(p-1)/2) Σ x₁∘…∘x_p + √Δ noise``, N the geometric mean of the p sides.
 
-    An entry's signal-to-noise ratio vanishes with size while the tensor's is of order 1, which is
-    the regime of arXiv:1810.10065; the normalisation is our derivation.
+    An entry's signal-to-noise ratio vanishes with size while the tensor's is of order 1. (Low rank,
+    any shape and a prior per axis are those of arXiv:1810.10065; the normalisation is our choice.)
 
     Parameters
     ----------
@@ -64,8 +64,11 @@ class TensorProblem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
-        if len(self.shape) < 2 or min(self.shape) < 1:
-            raise ValueError(f"shape={self.shape} must have at least two sides, each at least 1")
+        whole = all(isinstance(side, int | np.integer) for side in self.shape)
+        if len(self.shape) < 2 or not whole or min(self.shape) < 1:
+            raise ValueError(
+                f"shape={self.shape} must have at least two sides, each at least 1 and whole"
+            )
         object.__setattr__(self, "priors", priors_of_axes(self.priors, len(self.shape), self.rank))
         if not (isfinite(self.noise_variance) and self.noise_variance >= 0):
             raise ValueError(f"noise_variance={self.noise_variance} must be at least 0 and finite")
@@ -91,7 +94,12 @@ class TensorProblem:
             Give the factors the mean and covariance of their priors exactly, which removes most of
             the scatter of small tensors near a transition.
         dtype, device
-            Of tensor and factors.
+            Of tensor and factors; a floating dtype.
+
+        Raises
+        ------
+        ValueError
+            If the seed is negative, or the dtype would round noise to whole numbers.
         """
         factors = self.factors(seed, standardise=standardise)
         tensor = self._noise(seed, dtype, device)
@@ -102,6 +110,7 @@ class TensorProblem:
 
     def factors(self, seed: int, *, standardise: bool = False) -> tuple[Tensor, ...]:
         """Draw the factors alone, in float64: those that `sample` plants."""
+        check_seed(seed)
         drawn = []
         for axis, (prior, num_rows) in enumerate(zip(self._priors, self.shape, strict=True)):
             generator = np.random.default_rng((seed, axis))
@@ -133,6 +142,9 @@ class TensorProblem:
 
     def _noise(self, seed: int, dtype: torch.dtype, device: str | torch.device) -> Tensor:
         """Draw the noise slab by slab; numpy's stream does not depend on how it is cut."""
+        check_seed(seed)
+        if not dtype.is_floating_point:
+            raise ValueError(f"dtype={dtype} must be floating: noise is no whole number")
         generator = np.random.default_rng((seed, _NOISE))
         noise = torch.empty(prod(self.shape), dtype=dtype, device=device)
         for slab in noise.split(_SLAB_ENTRIES):
@@ -160,7 +172,7 @@ def priors_of_axes(priors: Prior | Sequence[Prior], num_axes: int, rank: int) ->
     if len(listed) != num_axes:
         raise ValueError(f"priors: {len(listed)} are given for a tensor of {num_axes} axes")
     for prior in listed:
-        if not isinstance(prior, Prior):
+        if isinstance(prior, type) or not isinstance(prior, Prior):
             raise ValueError(
                 f"priors: {prior!r} is no prior; it needs mean_of, second_moment_of, sample, "
                 "denoise and largest_rank (see neurofb.tensors.Prior)"
@@ -168,6 +180,24 @@ def priors_of_axes(priors: Prior | Sequence[Prior], num_axes: int, rank: int) ->
         check_rank(prior, rank)
         prior.mean_of(rank)  # parameters of another number of components
     return listed
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises
+    ------
+    ValueError
+        If it is negative or not whole.
+
+    Examples
+    --------
+    >>> check_seed(-1)
+    Traceback (most recent call last):
+    ValueError: seed=-1 must be a whole number of at least 0
+    """
+    if not (isinstance(seed, int | np.integer) and seed >= 0):
+        raise ValueError(f"seed={seed} must be a whole number of at least 0")
 
 
 def geometric_mean(shape: Sequence[int]) -> float:

@@ -26,6 +26,11 @@ def mttkrp(tensor: Tensor, factors: Sequence[Factor], axis: int) -> Factor:
     axis
         The axis that is left.
 
+    Raises
+    ------
+    ValueError
+        If the factors do not fit the tensor, or it has less than two axes, or not this one.
+
     Examples
     --------
     >>> ones = [torch.ones(n, 2) for n in (3, 4, 5)]
@@ -34,7 +39,14 @@ def mttkrp(tensor: Tensor, factors: Sequence[Factor], axis: int) -> Factor:
             [20., 20.],
             [20., 20.]])
     """
-    return SharedProducts(tensor)(factors, axis % tensor.ndim)
+    order, shapes = tensor.ndim, [tuple(factor.shape) for factor in factors]
+    if order < 2 or not -order <= axis < order:
+        raise ValueError(f"axis={axis} of a tensor of order {order}: it must be one of two or more")
+    read = [(b, shape) for b, shape in enumerate(shapes) if b != axis % order]
+    ranks = {shape[1] for _, shape in read}
+    if len(shapes) != order or len(ranks) > 1 or any(n != tensor.shape[b] for b, (n, _) in read):
+        raise ValueError(f"factors of shapes {shapes} do not fit a tensor {tuple(tensor.shape)}")
+    return SharedProducts(tensor)(factors, axis % order)
 
 
 class SharedProducts:

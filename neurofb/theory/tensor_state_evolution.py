@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 
 from neurofb.choices import check_choice
-from neurofb.theory.arguments import Numbers, positive
+from neurofb.theory.arguments import Numbers, at_least, positive
 from neurofb.theory.tensor_channels import Channel, channel_of
 from neurofb.theory.tensor_curve import FixedPointCurve
 from neurofb.theory.tensor_thresholds import Thresholds, thresholds_by_iteration, thresholds_of
@@ -82,8 +82,8 @@ class StateEvolution:
     rank: int = 1
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"rank={self.rank} must be at least 1")
+        if not (isinstance(self.rank, int | np.integer) and self.rank >= 1):
+            raise ValueError(f"rank={self.rank} must be at least 1, and whole")
         if self.ratios is not None and self.shape is not None:
             raise ValueError(f"ratios={self.ratios} and shape={self.shape}: give one of both")
         sides = self._sides
@@ -152,6 +152,7 @@ class StateEvolution:
             ``"sequential"``: each axis sees what the ones before it have become; ``"parallel"``.
         """
         check_choice("schedule", schedule, Schedule)
+        at_least(0, num_sweeps=num_sweeps)
         noise, overlaps = self._start(noise_variance, start)
         states = [overlaps]
         for _ in range(num_sweeps):
@@ -269,6 +270,8 @@ class StateEvolution:
             check_choice("start", start, Start)
             departed = (1 - _SEED) * self.prior_overlaps + _SEED * self.second_moments
             start = self.second_moments if start == "truth" else departed
+        if not np.all(np.isfinite(np.asarray(start, dtype=float))):
+            raise ValueError("start: an overlap is not finite")
         try:
             return noise, np.broadcast_to(np.asarray(start, dtype=float), shape).copy()
         except ValueError as error:

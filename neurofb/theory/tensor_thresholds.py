@@ -113,9 +113,9 @@ def _equal_evidence(theory: "StateEvolution", low: float, high: float) -> float:
 def critical_mean(order: Numbers = 3, variance: Numbers = 1.0) -> Float[np.ndarray, "..."]:
     """Return the mean above which a cubic tensor of equal Gaussian priors has no hard phase.
 
-    At rank one and order p the folds are the roots A of (μ² + s²) s² A² + (2 μ² + (2 - p) s²) A +
-    μ² = 0, s² the variance; they merge at μ = s (p - 2) / (2 √(p - 1)), 0.354 s for p = 3 (our
-    derivation).
+    At rank one and order p, with s² the variance and A the precision, the folds are the roots
+    a = s² A of (μ² + s²) a² + (2 μ² + (2 - p) s²) a + μ² = 0; they merge at μ = s (p - 2) /
+    (2 √(p - 1)), 0.354 s for p = 3 (our derivation).
 
     Raises
     ------

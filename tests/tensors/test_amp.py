@@ -17,6 +17,9 @@ from neurofb.tensors import (
     start_factors,
     tensor_error,
 )
+from neurofb.tensors.amp_sweeps import Sweeps, SweepSettings
+from neurofb.tensors.onsager import onsager_term
+from neurofb.tensors.products import outer_sum
 
 
 def gaussian_overlap(mean, noise_variance, ratios=(1.0, 1.0, 1.0), start=None):
@@ -248,3 +251,27 @@ def test_where_it_starts_is_the_prior_mean_with_noise():
     again = start_factors((10, 3), priors, rank=2, noise=0.5, seed=1)
     assert torch.equal(again[1], second)
     assert torch.equal(again[0], first[:10])
+
+
+def test_settling_changes_the_scales_of_all_that_is_remembered():
+    """The tensor and what is taken off a field, in the field's new scale, stay as they are."""
+    problem = TensorProblem((12, 10, 14), GaussianPrior(0.8), 0.1)
+    tensor, factors, _ = problem.sample(0, dtype=torch.float64)
+    settings = SweepSettings(settle_scales=False, max_sweeps=3)
+    sweeps = Sweeps(tensor, 0.1, list(factors), [GaussianPrior(0.8)] * 3, 0.1, settings).run()
+
+    def remembered():
+        terms = [onsager_term(sweeps.factors, sweeps._memories, axis) for axis in range(3)]
+        pairs = zip(sweeps.covariances, sweeps.factors, strict=True)
+        spreads = [float(covariance) / float(f.square().mean()) for covariance, f in pairs]
+        return outer_sum(sweeps.factors), terms, spreads
+
+    before, old = remembered(), sweeps.factors
+    sweeps._settle([1.05 * old[0], old[1] / 1.02, old[2]])
+    scales = [float((new / was).mean()) for new, was in zip(sweeps.factors, old, strict=True)]
+    assert min(abs(scale - 1) for scale in scales) > 1e-3
+    after = remembered()
+    torch.testing.assert_close(after[0], before[0])
+    for ours, theirs, scale in zip(after[1], before[1], scales, strict=True):
+        torch.testing.assert_close(ours * scale, theirs)
+    np.testing.assert_allclose(after[2], before[2])

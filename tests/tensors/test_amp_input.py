@@ -1,5 +1,7 @@
 """What message passing takes and refuses, keeps and labels."""
 
+from inspect import unwrap
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,11 @@ from neurofb.tensors import (
     RademacherPrior,
     TensorAMP,
     TensorProblem,
+    mode_overlaps,
     tensor_error,
 )
-from neurofb.tensors.amp_input import mean_square
+from neurofb.tensors.amp_input import as_tensor, given_factors, mean_square
+from neurofb.tensors.problem import priors_of_axes
 
 PRIOR = GaussianPrior(0.6)
 PROBLEM = TensorProblem((30, 25, 20), PRIOR, 0.1)
@@ -155,6 +159,16 @@ def test_settings_are_checked_again_when_they_were_changed():
         amp.fit(torch.ones(3, 4))
 
 
+def test_what_is_kept_is_what_the_trace_ends_with():
+    """Scales are not moved once more after the last sweep: variances and scores are the sweep's."""
+    tensor, factors, _ = PROBLEM.sample(0, standardise=True, dtype=torch.float64)
+    amp = TensorAMP(priors=PRIOR, noise_variance=0.1, max_sweeps=4)
+    with pytest.warns(RuntimeWarning, match="not converged after 4"):
+        amp.fit(tensor, factors)
+    found = [float(overlap[0, 0]) for overlap in mode_overlaps(amp.factors_, factors)]
+    np.testing.assert_allclose(amp.trace_["overlap"].values[-1, :, 0], found, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -168,6 +182,7 @@ def test_settings_are_checked_again_when_they_were_changed():
         ({"learn": ["rank"]}, "learn='rank' must be one of noise_variance"),
         ({"learn": "mean"}, "must be a list of names"),
         ({"num_starts": 0}, "num_starts=0"),
+        ({"seed": -1}, "seed=-1 must be a whole number"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
@@ -197,6 +212,15 @@ def test_bad_settings_are_named(settings, message):
 def test_bad_tensors_are_named(tensor, settings, message):
     with pytest.raises(ValueError, match=message):
         TensorAMP(**settings).fit(tensor)
+
+
+def test_what_is_no_array_or_no_prior_is_named():
+    with pytest.raises(ValueError, match="tensor: a list must be a torch tensor"):
+        unwrap(as_tensor)([[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(ValueError, match="GaussianPrior'> is no prior"):
+        unwrap(priors_of_axes)(GaussianPrior, 2, 1)
+    with pytest.raises(ValueError, match=r"shapes \[\(\), \(\)\] are given"):
+        unwrap(given_factors)([1.0, 2.0], torch.ones(3, 4), 1)
 
 
 def test_mean_square_is_summed_in_double_precision():

@@ -15,7 +15,7 @@ from neurofb.tensors import (
     start_factors,
     tensor_error,
 )
-from neurofb.tensors.problem import priors_of_axes
+from neurofb.tensors.problem import check_seed, priors_of_axes
 
 
 def test_sample_is_signal_and_noise():
@@ -81,6 +81,19 @@ def test_error_is_that_of_the_tensors():
         (lambda: TensorProblem((4, 0), GaussianPrior(), 1.0), "each at least 1"),
         (lambda: TensorProblem((4, 5), GaussianPrior(), -1.0), "noise_variance=-1.0"),
         (lambda: TensorProblem((4, 5), [GaussianPrior()] * 3, 1.0), "3 are given .* 2 axes"),
+        (
+            lambda: unwrap(TensorProblem.__init__)(
+                object.__new__(TensorProblem), (4.5, 5), GaussianPrior(), 1.0
+            ),
+            "each at least 1 and whole",
+        ),
+        (lambda: unwrap(check_seed)(1.5), "seed=1.5 must be a whole number"),
+        (lambda: TensorProblem((4, 5), GaussianPrior(), 1.0).sample(-1), "seed=-1 must be"),
+        (lambda: TensorProblem((4, 5), GaussianPrior(), 1.0).noise_only(-1), "seed=-1 must be"),
+        (
+            lambda: TensorProblem((4, 5), GaussianPrior(), 1.0).noise_only(0, dtype=torch.int32),
+            "dtype=torch.int32 must be floating",
+        ),
         (lambda: unwrap(priors_of_axes)([3, 3], 2, 1), "3 is no prior"),
         (lambda: TensorProblem((4, 5), GaussianPrior((1.0, 2.0)), 1.0), "of 2 components"),
         (lambda: TensorProblem((4, 5), RademacherPrior(), 1.0, 9), "rank=9 is above 8"),

@@ -87,3 +87,17 @@ def test_sum_of_outer_products():
     torch.testing.assert_close(outer_sum(factors), expected)
     into = torch.ones(3, 4, 5, dtype=torch.float64)
     torch.testing.assert_close(outer_sum(factors, scale=0.5, into=into), 1 + expected / 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sides", "axis", "message"),
+    [
+        ((3, 4, 5), (3, 4, 6), 0, r"do not fit a tensor \(3, 4, 5\)"),
+        ((3, 4, 5), (3, 4), 0, r"do not fit a tensor \(3, 4, 5\)"),
+        ((3, 4, 5), (3, 4, 5), 3, "axis=3 of a tensor of order 3"),
+        ((3,), (3,), 0, "axis=0 of a tensor of order 1"),
+    ],
+)
+def test_factors_that_do_not_fit_are_named(shape, sides, axis, message):
+    with pytest.raises(ValueError, match=message):
+        mttkrp(torch.ones(shape), [torch.ones(n, 1) for n in sides], axis)

@@ -285,6 +285,10 @@ def test_bad_input_is_named():
         StateEvolution(ZERO).fixed_point(0.0)
     with pytest.raises(ValueError, match="does not fit overlaps of shape"):
         StateEvolution(ZERO).run(0.1, np.zeros((2, 1, 1)))
+    with pytest.raises(ValueError, match="start: an overlap is not finite"):
+        StateEvolution(ZERO).run(0.1, np.full((3, 1, 1), np.nan))
+    with pytest.raises(ValueError, match="num_sweeps=-1"):
+        StateEvolution(ZERO).run(0.1, num_sweeps=-1)
     with pytest.warns(UserWarning, match="still moves after 3 sweeps"):
         RANK_TWO.fixed_point(0.1, max_sweeps=3)
 
