@@ -11,7 +11,7 @@ from neurofb.balanced_theory import balanced_theory
 from neurofb.dynamics import BalancedNetwork, balanced_statistics
 from neurofb.plot import save_figure
 from neurofb.recipes import load_recipe, recipe_names
-from neurofb.theory import critical_balance, mean_field, readout_variance
+from neurofb.theory import critical_balance, mean_field, optimal_balance, readout_variance
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,6 +56,7 @@ def test_theory_stands_beside_every_cell():
     np.testing.assert_allclose(cell["std_theory"], np.sqrt(variance))
     np.testing.assert_allclose(cell["rmse_theory"], np.sqrt(variance + one.bias**2))
     np.testing.assert_allclose(cell["critical_balance"], critical_balance(0.1, one.gain)[0])
+    np.testing.assert_allclose(cell["optimal_balance"], optimal_balance(0.1, one.gain))
     beyond = found["balance"] > found["critical_balance"]
     assert int(beyond.sum()) == 1
     xr.testing.assert_equal(found["std_theory"].isnull(), beyond)

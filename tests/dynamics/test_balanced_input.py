@@ -85,6 +85,18 @@ def test_networks_that_cannot_be(settings, message):
             },
             "the estimate is not finite by time",
         ),
+        (
+            {  # one trial of two: the other rests
+                "network": BalancedNetwork(
+                    num_units=30, balance=5.0, disorder=60.0, nonlinearity="linear"
+                ),
+                "signal": 0.0,
+                "start": np.outer([0.0, 1.0], np.arange(30)),
+                "num_trials": 2,
+                "duration": 90.0,
+            },
+            "the estimate is not finite by time",
+        ),
     ],
 )
 def test_what_cannot_be_simulated_is_refused_with_its_numbers(options, message):

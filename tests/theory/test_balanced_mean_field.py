@@ -99,6 +99,7 @@ def test_bias_without_fluctuations(drive: float):
     assert found.field == pytest.approx(expected, rel=1e-12)
     assert found.gain == pytest.approx(1 - np.tanh(expected) ** 2, rel=1e-6)
     assert found.slope_variance == pytest.approx(found.gain**2, rel=1e-9)
+    assert mean_field(0.0, drive=drive).bias == drive  # nothing drives a network without balance
 
 
 def test_bias_under_noise_at_the_settings_of_figure_1d():
