@@ -42,8 +42,8 @@ def activity_errors(dataset: xr.Dataset) -> Figure:
     Examples
     --------
     >>> dims = ("condition", "seed", "algorithm", "noise_ratio", "rank")
-    >>> coords = {"condition": ["trained"], "algorithm": ["AMP"], "noise_ratio": [0], "rank": [1]}
-    >>> error = xr.DataArray(np.ones((1, 1, 1, 1, 1)), dims=dims, coords=coords)
+    >>> places = (["trained"], [0], ["AMP"], [0], [1])
+    >>> error = xr.DataArray(np.ones((1,) * 5), dict(zip(dims, places, strict=True)), dims)
     >>> mean = error.isel(algorithm=0, rank=0, drop=True)
     >>> figure = activity_errors(xr.Dataset({"held_out_error": error, "error_of_mean": mean}))
     >>> figure.axes[0].get_title(loc="left")
