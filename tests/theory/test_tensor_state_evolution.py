@@ -196,6 +196,22 @@ def test_the_iteration_ends_at_the_fixed_point_in_either_order(theory, start):
     np.testing.assert_allclose(from_overlaps, trajectory[-1], rtol=1e-8)
 
 
+def test_axes_at_once_see_what_the_others_were():
+    theory, start = gaussian(0.2, 0.2, 0.2), np.full((3, 1, 1), 0.5)
+
+    def seen(others: float) -> float:
+        return 1.04 - 1 / (1 + others / 0.1)
+
+    first = seen(0.25)
+    second = seen(0.5 * first)
+    for schedule, expected in (
+        ("parallel", [first, first, first]),
+        ("sequential", [first, second, seen(first * second)]),
+    ):
+        found = theory.run(0.1, start, num_sweeps=1, schedule=schedule)[-1, :, 0, 0]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_more_noise_is_never_better():
     noises = np.geomspace(1e-3, 2, 300)
     for theory in (gaussian(0, 0.3, 0.2, ratios=(0.5, 1, 2)), gaussian(0.1, 0.1, 0.1), RANK_TWO):
