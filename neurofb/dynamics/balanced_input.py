@@ -170,13 +170,13 @@ def course_of(
     Warns
     -----
     RuntimeWarning
-        If balance · slope · time_step, which delays the feedback by time_step/2, is above 0.05.
+        If balance · gain · time_step, which delays the feedback by time_step/2, is above 0.05.
 
     Raises
     ------
     ValueError
         If networks do not fit together, a time is out of range, a delay is no whole number of
-        steps, or balance · slope · time_step is above 1.
+        steps, or balance · gain · time_step is above 1.
 
     Examples
     --------
@@ -230,18 +230,18 @@ def _check_loop(course: Course) -> None:
     else:
         edges = [*range(-course.num_burn_in, course.num_steps, _CHECKED), course.num_steps]
         largest = max(float(course.balances(*pair).max()) for pair in pairwise(edges))
-    step, slope = float(course.time_step), course.networks[0].largest_slope
-    loop = largest * slope * step
-    words = f"balance={largest:g} times slope {slope:.3g} times time_step={step:g} is {loop:.3g}"
+    step, gain = float(course.time_step), course.networks[0].largest_loop_gain
+    loop = largest * gain * step
+    words = f"balance={largest:g} times a gain of {gain:.3g} times time_step={step:g} is {loop:.3g}"
     if loop > 1:
         raise ValueError(
             f"{words}; above 1 the step is unstable or close to it: allowed time_step up to "
-            f"{1 / (largest * slope):.3g}, better {_LARGEST_QUIET_LOOP / (largest * slope):.3g}"
+            f"{1 / (largest * gain):.3g}, better {_LARGEST_QUIET_LOOP / (largest * gain):.3g}"
         )
     if loop > _LARGEST_QUIET_LOOP * (1 + 1e-9):
         warnings.warn(
             f"{words}, above {_LARGEST_QUIET_LOOP}: feedback held for a step acts as a delay of "
-            f"{step / 2:g} more; time_step={_LARGEST_QUIET_LOOP / (largest * slope):.3g} is small "
+            f"{step / 2:g} more; time_step={_LARGEST_QUIET_LOOP / (largest * gain):.3g} is small "
             "enough",
             RuntimeWarning,
             stacklevel=4,

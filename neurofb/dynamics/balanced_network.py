@@ -91,13 +91,14 @@ def simulate_balanced(
     Warns
     -----
     RuntimeWarning
-        If time_step · balance · (largest slope of φ) is above 0.05: a delay of time_step/2 more.
+        If time_step · balance · (`BalancedNetwork.largest_loop_gain`) is above 0.05: a delay of
+        time_step/2 more.
 
     Raises
     ------
     ValueError
         If an argument is out of range, a delay is no whole number of steps, time_step · balance ·
-        slope is above 1, networks differ in more than they may, or h is no longer finite.
+        gain is above 1, networks differ in more than they may, or h is no longer finite.
 
     Examples
     --------

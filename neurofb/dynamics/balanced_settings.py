@@ -81,8 +81,8 @@ class BalancedNetwork:
                 raise ValueError(f"{name}={size} must be at least 1, and whole")
         for name in ("balance", "disorder", "noise", "delay"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}={value} must be finite and at least 0")
+            if not (isinstance(value, int | float | np.number) and 0 <= value < math.inf):
+                raise ValueError(f"{name}={value!r} must be a number, finite and at least 0")
         check_choice("readout", self.readout, ("signs", "normal"))
         if callable(self.nonlinearity):
             rates = self.rates(_PROBE)
@@ -114,6 +114,20 @@ class BalancedNetwork:
         """Return the largest slope of φ between h = -3 and 3, which bounds the gain of the loop."""
         rates = self.rates(_PROBE)
         return float(((rates[1:] - rates[:-1]) / (_PROBE[1:] - _PROBE[:-1])).abs().max())
+
+    @property
+    def largest_loop_gain(self) -> float:
+        """Return what a unit of balance feeds back at most: the slope times that of wᵀw/N.
+
+        Several signals share neurons: for random readouts the largest eigenvalue of wᵀw/N is
+        (1 + √(K/N))² where N is large (Marchenko & Pastur); for one signal it is taken as 1.
+        """
+        shared = (
+            1.0
+            if self.num_signals == 1
+            else (1 + math.sqrt(self.num_signals / self.num_units)) ** 2
+        )
+        return self.largest_slope * shared
 
     def weights(self, seed: int, matrix: int = 0) -> tuple[np.ndarray | None, np.ndarray]:
         """Return J (num_units, num_units), None where g = 0, and w (num_units, num_signals).

@@ -19,7 +19,7 @@ statistics = partial(balanced_statistics, duration=1.0, time_step=0.01)
     [
         ({"num_units": 0}, "num_units=0 must be at least 1"),
         ({"num_signals": 0}, "num_signals=0"),
-        ({"balance": -1.0}, "balance=-1.0 must be finite and at least 0"),
+        ({"balance": -1.0}, "balance=-1.0 must be a number, finite and at least 0"),
         ({"noise": float("nan")}, "noise=nan"),
         ({"disorder": float("inf")}, "disorder=inf"),
         ({"delay": -0.1}, "delay=-0.1"),
@@ -70,11 +70,15 @@ def test_networks_that_cannot_be(settings, message):
         ),
         (
             {"network": [NOISY, BalancedNetwork(num_units=30, balance=105.0)]},
-            "balance=105 times slope 1 times time_step=0.01 is 1.05; above 1",
+            "balance=105 times a gain of 1 times time_step=0.01 is 1.05; above 1",
         ),
         (
             {"network": BalancedNetwork(num_units=30, balance=200.0)},
-            r"balance=200 times slope 1 times time_step=0.01 is 2; .* time_step up to 0.005",
+            r"balance=200 times a gain of 1 times time_step=0.01 is 2; .* time_step up to 0.005",
+        ),
+        (  # four signals of 36 neurons: (1 + 1/3)² times the gain of one
+            {"network": BalancedNetwork(num_units=36, balance=90.0, num_signals=4)},
+            "balance=90 times a gain of 1.78 times time_step=0.01 is 1.6; above 1",
         ),
         (
             {
