@@ -135,6 +135,16 @@ def test_the_page_of_balanced_coding_runs(capsys):
     assert "[7.13] [0.1288]" in printed
 
 
+def test_the_page_of_tensor_phases_runs(capsys):
+    (snippet,) = blocks(ROOT / "docs/tensor_phases.md", "python")
+    exec(compile(snippet, "tensor_phases.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "0.216 theory 0.193" in printed
+    assert "algorithmic=0.153" in printed
+    assert "0.1 [0.37, 0.44, 0.4]" in printed
+    assert "unit_variance" in printed
+
+
 def test_what_the_page_of_rules_says_to_write_can_be_written():
     """Every specification in the table is made, with the names that `neurofb.feedback` exports."""
     text = (ROOT / "docs/feedback_rules.md").read_text(encoding="utf-8")

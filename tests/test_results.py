@@ -9,6 +9,7 @@ import pytest
 
 from neurofb import labels
 from neurofb.recipes import load_recipe
+from neurofb.tensor_study import signal_found
 
 ROOT = Path(__file__).parents[1]
 
@@ -425,3 +426,75 @@ def test_the_table_and_numbers_of_the_activity_tensor_are_the_datasets():
     first = study["held_out_error"].sel(seed=0, condition="along training", noise_ratio=0)
     first = first.sel(algorithm="AMP", rank=[2, 4]).values.round(2)
     assert first.tolist() == [0.52, 0.28]
+
+
+def _spread(values):
+    """Return median, smallest and largest."""
+    return [float(values.median()), float(values.min()), float(values.max())]
+
+
+@pytest.mark.parametrize("name", ["large", "against_als", "mixed"])
+def test_the_tables_of_tensors_are_the_datasets(name):
+    study = labels.load(ROOT / f"results/tensor_{name}.nc").to_dataset()
+    text = (ROOT / "docs/tensor_phases.md").read_text(encoding="utf-8")
+    heads = {"large": "Large", "against_als": "Against", "mixed": "Other"}
+    part = text.split(f"### {heads[name]}")[1].split("### ")[0]
+    rows = [row.split(" | ") for row in re.findall(r"^\| (.+) \|$", part, re.MULTILINE)][1:]
+    done = study["tensor_error"].notnull().any(("seed", "algorithm"))
+    assert len(rows) == int(done.sum())
+    for row in rows:
+        one = study
+        if name == "mixed":
+            one, row = study.sel(condition=row[0]), row[1:]
+        one = one.sel(noise_variance=float(row[0]))
+        numbers = [float(number) for cell in row[1:] for number in re.findall(r"\d[\d.]*", cell)]
+        expected = one["error_theory"].sel(start=["prior", "truth"]).values.tolist()
+        for error in one["tensor_error"].transpose("algorithm", "seed"):
+            found = error < 0.9 * float(study["mean_error"].max())
+            expected += _spread(error) if name != "against_als" else []
+            expected += [float(error.median()), int(found.sum())] if name == "against_als" else []
+        np.testing.assert_allclose(numbers, expected, atol=6e-4, err_msg=str(row))
+
+
+def test_what_is_said_of_phases_and_schedules_of_tensors(capsys):
+    text = " ".join((ROOT / "docs/tensor_phases.md").read_text(encoding="utf-8").split())
+    analyses = ROOT / "analyses/tensor_phases.py"
+    found = {}
+    for name in ("phases", "shapes", "large", "against_als", "schedules"):
+        result = labels.load(ROOT / f"results/tensor_{name}.nc")
+        found[name] = load_recipe(f"{analyses}::{name}")(result)[0]
+    printed = capsys.readouterr().out
+    for words in (
+        "hard: AMP finds the signal in 5 of 279 runs",
+        "hard: AMP from the truth finds the signal in 259 of 279 runs",
+        "impossible: AMP finds the signal in 0 of 39 runs",
+        "above the spinodal: AMP finds the signal in 0 of 213 runs",
+        "above the spinodal: AMP from the truth finds the signal in 47 of 213 runs",
+        "hard: AMP finds the signal in 26 of 140 runs",
+        "hard: AMP from the truth finds the signal in 131 of 140 runs",
+        "the hard phase is widest, 0.1230, at a ratio of 1.000",
+    ):
+        assert words in printed, words
+    phases = found["phases"]
+    share = phases["noise_variance"] / phases["algorithmic"]
+    solved = signal_found(phases).sel(algorithm="AMP")
+    for low, high, said in ((0, 0.5, "75 of 75"), (0.5, 0.75, "46 of 48"), (0.75, 1, "25 of 48")):
+        here = (share >= low) & (share < high) & solved.notnull()
+        assert said == f"{int((solved & here).sum())} of {int((here & (solved | ~solved)).sum())}"
+        assert f"{said} " in text
+    large = found["large"].sel(noise_variance=0.22)["tensor_error"] < 0.9
+    assert large.sum("seed").values.tolist() == [1, 5]
+    compared = found["against_als"]["tensor_error"]
+    amp, als = (compared.sel(algorithm=f"{name} from the truth") for name in ("AMP", "ALS"))
+    assert bool((amp < als).all())
+    kept = (1 - amp / als).where((amp < 0.9) & (als < 0.9)).median("seed").values[:5]
+    assert [round(100 * float(one)) for one in kept] == [14, 25, 31, 36, 44]
+    null = found["against_als"]["null_size"].median("seed")
+    assert null.sel(algorithm="AMP").max().item() == pytest.approx(0.016, abs=6e-4)
+    assert found["schedules"]["converged"].sum(("noise_variance", "seed")).values.tolist() == [
+        8,
+        0,
+        9,
+    ]
+    sweeps = found["schedules"]["num_sweeps"].median("seed").isel(schedule=[0, 2]).values.T
+    assert sweeps.tolist() == [[11, 15, 19], [39, 58, 104]]

@@ -73,6 +73,7 @@ def tensor_errors(dataset: xr.Dataset) -> Figure:
             axes.set_title(str(condition), loc="left", fontsize=8)
             if log:
                 axes.set_yscale("log")
+                axes.set_ylim(bottom=0.6 * float(one["tensor_error"].min()))
             tidy(axes)
         for axes in grid.ravel()[number:]:
             axes.set_visible(False)
