@@ -250,6 +250,15 @@ def test_two_axes_of_zero_mean_leave_it_at_the_critical_noise():
     np.testing.assert_allclose(theory.thresholds(), [0.24601, 0.32914, 0.34238], atol=1e-5)
 
 
+def test_the_critical_noise_of_a_tensor_falls_with_the_sides_of_its_two_axes():
+    theory = gaussian(0, 0, 0.5, ratios=(4, 1, 0.25))  # n₁ n₂ = 4: half of a cube's
+    assert theory.curve.noise_at_no_signal == pytest.approx(0.125)
+    assert critical_noise(1, 1, 4, 1, 0.5).item() == pytest.approx(0.125)
+    left, stayed = theory.run([0.12, 0.13], num_sweeps=300)[-1, :, 0, 0, 0]
+    assert left > 0.01
+    assert stayed < 1e-9
+
+
 PAIR = StateEvolution(GaussianPrior((0.3, 0.0), (1.0, 0.0)), rank=2)
 
 
