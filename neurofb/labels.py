@@ -86,7 +86,6 @@ COORDINATES: dict[str, tuple[str, str]] = {
     "shape_ratio": ("1", "first side of the tensor over the geometric mean of all"),
     "axis": ("1", "axis of the tensor"),
     "component": ("1", "component of the decomposition"),
-    "method": ("1", "method"),
     "algorithm": ("1", "algorithm, and where it starts"),
     "sweep": ("1", "sweep over the axes of the tensor"),
     "side": ("1", "side of a cubic tensor"),

@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from neurofb.plot.study import require
 from neurofb.plot.style import axis_label, context, tidy
@@ -181,7 +182,7 @@ def _draw(axes: Axes, one: xr.Dataset) -> None:
 
 def _handles(dataset: xr.Dataset) -> list[Any]:
     """Return the legend's entries."""
-    handles = [
+    handles: list[Any] = [
         Line2D([], [], color=colour, marker=marker, markersize=3, label=name)
         for name, (colour, marker) in _LOOKS.items()
         if name in dataset["algorithm"].values
@@ -190,4 +191,6 @@ def _handles(dataset: xr.Dataset) -> list[Any]:
         text = f"state evolution from the {start}"
         handles.append(Line2D([], [], color=colour, linestyle=style, label=text))
     handles.append(Line2D([], [], color="#999999", linewidth=0.8, label="null: prior means"))
+    if "algorithmic" in dataset and bool(dataset["algorithmic"].notnull().any()):
+        handles.append(Patch(color="#fdd0a2", alpha=0.5, label="hard phase, theory"))
     return handles
