@@ -214,6 +214,29 @@ def test_without_noise_the_truth_is_found():
     assert amp.residual_variance_ == pytest.approx(1e-7, rel=0.3)
 
 
+@pytest.mark.parametrize("sequential", [True, False])
+def test_the_residual_is_that_of_the_dense_tensor_before_convergence(sequential):
+    """Of the estimates in turn as they are, of those at once as they entered the last sweep."""
+    priors, shape = [GaussianPrior((0.8, 0.3)), GaussianPrior(0.5), GaussianPrior(0.4)], (5, 6, 7)
+    tensor = TensorProblem(shape, priors, 0.3, 2).sample(0, dtype=torch.float64).tensor
+    start, square = start_factors(shape, priors, 2, noise=1.0), float(tensor.square().mean())
+    runs = []
+    for number in (2, 3):
+        settings = SweepSettings(sequential=sequential, settle_scales=False, max_sweeps=number)
+        runs.append(Sweeps(tensor, square, list(start), list(priors), 0.3, settings).run())
+    at = runs[1] if sequential else runs[0]
+    found = outer_sum(at.factors, scale=1 / 210 ** (1 / 3))
+    second = torch.ones(2, 2).double()
+    mean = torch.ones(2, 2).double()
+    for factor, covariance in zip(at.factors, at.covariances, strict=True):
+        mean *= factor.T @ factor
+        second *= factor.T @ factor + len(factor) * covariance
+    spread = float((second - mean).sum()) / 210 ** (2 / 3)
+    expected = (float((tensor - found).square().sum()) + spread) / 210
+    assert runs[1].residual == pytest.approx(expected, rel=1e-10)
+    assert abs(runs[1].change[-1]) > 0.01
+
+
 def test_posterior_variances_are_calibrated():
     """Mean squared errors of rows are the variances that are reported, for each kind of prior."""
     priors = [RademacherPrior(0.65), GaussianPrior(0.4), BernoulliGaussPrior(0.3, 1.0, 1.0)]

@@ -128,6 +128,33 @@ def test_what_is_learnt_without_data_is_the_prior_itself():
     assert GaussianPrior(0.3, 0.8).learn(*none, ("mean",)).covariance == (0.8,)
 
 
+@pytest.mark.parametrize(("prior", "rank"), CASES, ids=str)
+def test_what_is_learnt_has_the_moments_of_the_posterior(prior, rank):
+    """A step of expectation maximisation, under data: the mean over rows of both moments."""
+    generator = np.random.default_rng(0)
+    precision = torch.from_numpy(0.4 + 0.7 * np.eye(rank))
+    field = torch.from_numpy(0.5 + generator.standard_normal((6, rank)))
+    mean, covariance = prior.denoise(precision, field)
+    square = covariance + torch.einsum("na,nb->nab", mean, mean)
+    learnt = prior.learn(precision, field, ("mean", "covariance", "density"))
+    if not isinstance(prior, RademacherPrior):
+        torch.testing.assert_close(learnt.mean_of(rank), mean.mean(0))
+        torch.testing.assert_close(learnt.second_moment_of(rank), square.mean(0))
+    else:  # one probability for all components
+        assert float(learnt.mean_of(rank)[0]) == pytest.approx(float(mean.mean()))
+
+
+def test_a_learnt_density_is_the_mean_probability_of_not_being_zero():
+    prior, field = BernoulliGaussPrior(0.3, 0.5, 1.2), np.array([[-2.0], [0.1], [3.0]])
+    states, log_prior = states_of(prior, 1)
+    weights = np.exp(log_prior + field * states[:, 0] - 0.8 * states[:, 0] ** 2 / 2)
+    present = weights[:, :-1].sum(1) / weights.sum(1)
+    precision = torch.tensor([[0.8]]).double()
+    learnt = prior.learn(precision, torch.from_numpy(field), ("density",))
+    assert learnt.density == pytest.approx(present.mean(), rel=1e-6)
+    assert (learnt.mean, learnt.variance) == (0.5, 1.2)
+
+
 def test_a_prior_of_a_users_own_denoiser():
     def denoise(precision, field):
         mean = torch.tanh(field)

@@ -338,6 +338,13 @@ def test_phase_diagram_is_labelled():
     assert np.array(PHASES)[matrix.phase.values.ravel()].tolist() == ["easy", "impossible"]
 
 
+def test_phases_scale_with_the_variance():
+    plain, scaled = (phase_diagram([0.2 * s], [0.2 * s**6], variance=s**2) for s in (1, 2))
+    assert scaled.information.item() == pytest.approx(64 * plain.information.item())
+    assert scaled.error_truth.item() == pytest.approx(plain.error_truth.item())
+    assert scaled.phase.item() == PHASES.index("hard")
+
+
 def test_phase_diagram_names_bad_input():
     with pytest.raises(ValueError, match=r"prior_means=\[\]"):
         phase_diagram([], [0.1])
