@@ -258,11 +258,11 @@ def test_a_users_denoiser_does_what_ours_does():
 def test_several_starts_keep_the_one_that_leaves_least():
     """Two axes of zero mean: whether a start escapes is chance, close to where escape ends."""
     priors = [GaussianPrior(0.0), GaussianPrior(0.0), GaussianPrior(0.5)]
-    tensor, factors, _ = TensorProblem((60,) * 3, priors, 0.15).sample(2, standardise=True)
-    settings = {"priors": priors, "noise_variance": 0.15, "max_sweeps": 60}
+    tensor, factors, _ = TensorProblem((60,) * 3, priors, 0.15).sample(5, standardise=True)
+    settings = {"priors": priors, "noise_variance": 0.15, "max_sweeps": 12}
     one = quietly(TensorAMP(**settings), tensor)
-    many = quietly(TensorAMP(num_starts=6, **settings), tensor, factors)
-    assert many.residual_variance_ <= one.residual_variance_
+    many = quietly(TensorAMP(num_starts=4, **settings), tensor, factors)
+    assert many.residual_variance_ < one.residual_variance_
     assert many.trace_["residual_variance"].values[-1] == many.residual_variance_
 
 
@@ -274,6 +274,8 @@ def test_where_it_starts_is_the_prior_mean_with_noise():
     again = start_factors((10, 3), priors, rank=2, noise=0.5, seed=1)
     assert torch.equal(again[1], second)
     assert torch.equal(again[0], first[:10])
+    alike = start_factors((5, 5), GaussianPrior(0.0), noise=1.0)
+    assert not torch.equal(*alike)
 
 
 def test_settling_changes_the_scales_of_all_that_is_remembered():
