@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -135,9 +136,12 @@ class GaussianPrior:
         """Return V = (precision + covariance⁻¹)⁻¹ and x = mean + (field - precision mean) V."""
         prior_mean, prior_covariance = self._parameters(precision)
         # written without the inverse of the prior's covariance, which may have none
-        system = torch.eye(len(precision)).to(precision) + prior_covariance @ precision
-        covariance = torch.linalg.solve(system, prior_covariance)
-        covariance = (covariance + covariance.T) / 2
+        if len(precision) == 1:
+            covariance = prior_covariance / (1 + prior_covariance * precision)
+        else:
+            system = torch.eye(len(precision)).to(precision) + prior_covariance @ precision
+            covariance = torch.linalg.solve(system, prior_covariance)
+            covariance = (covariance + covariance.T) / 2
         offset = prior_mean - precision @ prior_mean @ covariance
         return offset.to(field) + field @ covariance.to(field), covariance.to(field)
 
@@ -157,9 +161,16 @@ class GaussianPrior:
         return replace(self, **parameters)
 
     def _parameters(self, like: Precision) -> tuple[Tensor, Tensor]:
-        """Return mean and covariance beside a tensor."""
-        rank = len(like)
-        return self.mean_of(rank).to(like), self.covariance_of(rank).to(like)
+        """Return mean and covariance beside a tensor; not to be changed in place."""
+        return _beside(self, len(like), like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)  # a sweep asks for them once for each axis
+def _beside(
+    prior: GaussianPrior, rank: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return mean and covariance as tensors of a dtype on a device."""
+    return prior.mean_of(rank).to(device, dtype), prior.covariance_of(rank).to(device, dtype)
 
 
 def root_of(covariance: np.ndarray) -> np.ndarray:
