@@ -41,7 +41,8 @@ def scaling_figure(results: list[dict[str, Any]]) -> Figure:
         raise ValueError("results hold no scaling")
     columns = max(len(result["scaling"]) for result in results)
     with context():
-        size = (0.4 + 2.6 * columns, 0.3 + 2.3 * len(results))
+        has_fits = any(each.get("fits") for one in results for each in one["scaling"].values())
+        size = (0.4 + (3.6 if has_fits else 2.6) * columns, 0.3 + 2.3 * len(results))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(results), columns, squeeze=False)
         for row, result in zip(grid, results, strict=True):
@@ -69,11 +70,14 @@ def _draw(axes: Any, series: dict[str, Any]) -> None:
         axes.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.set_xticks(values, [f"{value:g}" for value in values], fontsize=6.5)
     axes.set_xticks([], minor=True)
     axes.set_xlabel(textwrap.fill(series["axis"], 28))
     axes.set_ylabel(textwrap.fill(series["unit"], 24))
-    axes.legend(title="way: exponent" if series.get("fits") else None)
+    if series.get("fits"):
+        axes.legend(title="way: exponent", loc="upper left", bbox_to_anchor=(1, 1))
+    else:
+        axes.legend()
     tidy(axes)
 
 

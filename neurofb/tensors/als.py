@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neurofb import labels
 from neurofb.choices import check_choice
-from neurofb.tensors.als_sweeps import LeastSquaresSweeps, signal_scale
+from neurofb.tensors.als_sweeps import LeastSquaresSweeps
 from neurofb.tensors.amp_input import (
     START_STREAM,
     as_tensor,
@@ -21,6 +21,7 @@ from neurofb.tensors.amp_input import (
     mean_square,
     start_factors,
 )
+from neurofb.tensors.problem import signal_scale
 from neurofb.tensors.products import outer_sum
 from neurofb.tensors.protocol import Prior
 

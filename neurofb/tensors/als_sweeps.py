@@ -9,7 +9,7 @@ import xarray as xr
 from torch import Tensor
 
 from neurofb import labels
-from neurofb.tensors.problem import geometric_mean
+from neurofb.tensors.problem import signal_scale
 from neurofb.tensors.scores import mode_overlaps, tensor_error
 
 
@@ -100,17 +100,6 @@ class LeastSquaresSweeps:
             torch.from_numpy(factor * scale).to(self.like)
             for factor, scale in zip(factors, scales, strict=True)
         ]
-
-
-def signal_scale(shape: Sequence[int]) -> float:
-    """Return ``N^(-(p-1)/2)``, by which the model multiplies the products of factors.
-
-    Examples
-    --------
-    >>> signal_scale((4, 4, 4))
-    0.25
-    """
-    return geometric_mean(shape) ** (-(len(shape) - 1) / 2)
 
 
 def _norm(factors: Sequence[Tensor]) -> float:

@@ -23,7 +23,7 @@ from neurofb.tensors.amp_input import (
 from neurofb.tensors.amp_labels import Trace, decomposition_dataset
 from neurofb.tensors.amp_sweeps import Sweeps, SweepSettings
 from neurofb.tensors.gaussian import GaussianPrior
-from neurofb.tensors.problem import check_seed, geometric_mean, priors_of_axes
+from neurofb.tensors.problem import check_seed, priors_of_axes, signal_scale
 from neurofb.tensors.products import outer_sum
 from neurofb.tensors.protocol import LEARNABLE, Prior
 
@@ -216,8 +216,8 @@ class TensorAMP:
 
     def reconstruction(self) -> Tensor:
         """Return the posterior mean of the signal, as a tensor: what is left of Y without noise."""
-        size = geometric_mean([len(factor) for factor in self.factors_])
-        return outer_sum(self.factors_, scale=size ** (-(len(self.factors_) - 1) / 2))
+        shape = [len(factor) for factor in self.factors_]
+        return outer_sum(self.factors_, scale=signal_scale(shape))
 
     def to_dataset(self, dims: Sequence[str] | None = None) -> xr.Dataset:
         """Return factors and their posterior variances as a labelled dataset.

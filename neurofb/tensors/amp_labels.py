@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurofb.labels import coordinate, provenance, variable
 from neurofb.tensors.amp_sweeps import Sweeps
-from neurofb.tensors.problem import geometric_mean
+from neurofb.tensors.problem import signal_scale
 from neurofb.tensors.scores import mode_overlaps, tensor_error
 
 _REFERENCE = "arXiv:1810.10065"
@@ -107,8 +107,7 @@ def decomposition_dataset(
         raise ValueError(
             f"dims={tuple(dims)} must be {len(factors)} different names, none 'component'"
         )
-    size = geometric_mean([len(factor) for factor in factors])
-    scale = size ** (-(len(factors) - 1) / 2)
+    scale = signal_scale([len(factor) for factor in factors])
     num_components = factors[0].shape[1]
     variables = {"scale": variable((), scale, "1", "factor of the sum of outer products")}
     for name, number in numbers.items():

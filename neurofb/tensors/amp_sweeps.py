@@ -16,7 +16,7 @@ from neurofb.tensors.onsager import (
     onsager_term,
     precision_of,
 )
-from neurofb.tensors.problem import geometric_mean
+from neurofb.tensors.problem import geometric_mean, signal_scale
 from neurofb.tensors.products import SharedProducts
 from neurofb.tensors.protocol import LEARNABLE, Prior
 
@@ -68,7 +68,7 @@ class Sweeps:
     def __post_init__(self) -> None:
         rank = self.factors[0].shape[1]
         self.size = geometric_mean(self.tensor.shape)
-        self.scale = self.size ** (-(self.tensor.ndim - 1) / 2)
+        self.scale = signal_scale(self.tensor.shape)
         self.products = SharedProducts(self.tensor)
         self.covariances = [torch.zeros(rank, rank).to(factor) for factor in self.factors]
         self._memories = [AxisMemory() for _ in self.factors]

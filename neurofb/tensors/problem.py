@@ -104,8 +104,7 @@ class TensorProblem:
         factors = self.factors(seed, standardise=standardise)
         tensor = self._noise(seed, dtype, device)
         factors = tuple(factor.to(device, dtype) for factor in factors)
-        scale = geometric_mean(self.shape) ** (-(len(self.shape) - 1) / 2)
-        outer_sum(factors, scale=scale, into=tensor)
+        outer_sum(factors, scale=signal_scale(self.shape), into=tensor)
         return PlantedTensor(tensor, factors, float(self.noise_variance))
 
     def factors(self, seed: int, *, standardise: bool = False) -> tuple[Tensor, ...]:
@@ -209,3 +208,14 @@ def geometric_mean(shape: Sequence[int]) -> float:
     200.0
     """
     return float(np.exp(np.mean(np.log(shape))))
+
+
+def signal_scale(shape: Sequence[int]) -> float:
+    """Return ``N^(-(p-1)/2)``, by which the model multiplies the products of factors.
+
+    Examples
+    --------
+    >>> signal_scale((4, 4, 4))
+    0.25
+    """
+    return geometric_mean(shape) ** (-(len(shape) - 1) / 2)
