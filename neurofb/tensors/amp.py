@@ -61,8 +61,9 @@ class TensorAMP:
         fixed points are the same). Not done where means or covariances are learnt, which leave
         scales free.
     learn
-        What expectation maximisation learns in each sweep: ``"noise_variance"``, and of the priors
-        that know them ``"mean"``, ``"covariance"``, ``"density"`` (of `BernoulliGaussPrior`).
+        What expectation maximisation learns in each sweep: ``"noise_variance"`` (at most the mean
+        of the squared entries), and of the priors that know them ``"mean"``, ``"covariance"``,
+        ``"density"`` (of `BernoulliGaussPrior`).
         Scale can move between axes that both learn it.
     max_sweeps
         Sweeps over all axes, at most.

@@ -113,7 +113,9 @@ class Sweeps:
         self.residual = self._residual(at, self.covariances, inner)
         self.factors, self.covariances, self._memories, self.priors = new
         if "noise_variance" in self.settings.learn:
-            self.noise_variance = max(self.residual, 1e-12 * self.mean_square)
+            # from a bad start the residual may be above the data, which noise cannot be
+            learnt = min(self.residual, self.mean_square)
+            self.noise_variance = max(learnt, 1e-12 * self.mean_square)
 
     def _update(
         self,

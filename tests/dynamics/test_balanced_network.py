@@ -110,7 +110,7 @@ def test_two_signals_are_coded_at_once():
     )
     signal = np.array([0.3, -0.2])
     found = balanced_statistics(
-        network, lambda t: signal, duration=1.0, time_step=0.01, burn_in=20.0, num_matrices=3
+        network, lambda t: signal, duration=1.0, time_step=0.005, burn_in=20.0, num_matrices=3
     )
     assert found.bias.dims == ("matrix", "trial", "signal")
     for matrix in range(3):
@@ -121,7 +121,7 @@ def test_two_signals_are_coded_at_once():
     pair, single = (
         BalancedNetwork(num_units=400, balance=5.0, noise=0.75, num_signals=k) for k in (2, 1)
     )
-    options = {"duration": 5.0, "time_step": 0.01, "burn_in": 4.0, "num_trials": 60, "seed": 3}
+    options = {"duration": 5.0, "time_step": 0.008, "burn_in": 4.0, "num_trials": 60, "seed": 3}
     spread = [(balanced_statistics(n, **options).rmse ** 2).mean("trial") for n in (pair, single)]
     np.testing.assert_allclose(spread[0].values, spread[1].values * np.ones((1, 2)), rtol=0.12)
 

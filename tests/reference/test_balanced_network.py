@@ -53,7 +53,7 @@ def plain_loop(network, signal, balance, start, noise, seed, matrix):
         {"balance": 2.0},
         {"balance": 2.0, "noise": 0.75},
         {"balance": 1.5, "disorder": 1.6, "delay": 5 * DT, "nonlinearity": "erf"},
-        {"balance": 2.0, "disorder": 0.9, "noise": 0.3, "num_signals": 2, "readout": "normal"},
+        {"balance": 1.0, "disorder": 0.9, "noise": 0.3, "num_signals": 2, "readout": "normal"},
         {"balance": 2.4, "noise": 0.3, "delay": 2 * DT, "nonlinearity": "linear"},
         {"balance": 2.0, "noise": 0.75, "num_units": 600},  # draws noise five times
     ],
@@ -63,7 +63,8 @@ def test_equals_a_plain_loop(settings):
     num_units = network.num_units
     generator = np.random.default_rng(5)
     shape = (STEPS, network.num_signals)
-    signal, balance = generator.normal(size=shape), generator.uniform(0, 2.4, STEPS)
+    signal = generator.normal(size=shape)
+    balance = generator.uniform(0, 2.4 / network.num_signals, STEPS)
     start = generator.normal(size=(2, 1, 3, num_units))
     result = simulate_balanced(
         network,

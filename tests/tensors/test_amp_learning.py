@@ -98,3 +98,19 @@ def test_what_no_prior_knows_is_named():
     tensor = torch.ones(3, 4)
     with pytest.raises(ValueError, match="no prior has density"):
         TensorAMP(learn=["density"]).fit(tensor)
+
+
+@pytest.mark.parametrize("seed", [7, 10])
+def test_a_learnt_noise_is_never_above_the_data(seed):
+    # from these starts the first residuals are above it; taken as noise they ran away
+    tensor, factors, _ = TensorProblem((20, 8, 3), GaussianPrior(1.0), 1e-3).sample(seed)
+    amp = TensorAMP(
+        priors=GaussianPrior(0.3),
+        learn=("noise_variance", "mean", "covariance"),
+        start_noise=1.0,
+        seed=seed,
+    ).fit(tensor)
+    most = float(tensor.square().mean()) * (1 + 1e-6)
+    assert float(amp.trace_["residual_variance"].max()) > most
+    assert float(amp.trace_["noise_variance"].max()) <= most
+    assert tensor_error(amp.factors_, factors) < 0.01
