@@ -23,7 +23,9 @@ LEAST_BALANCE, LEAST_UNITS = 3.0, 200
 
 def against_balance(result: xr.Dataset | xr.DataTree) -> Answer:
     """Return bias and fluctuations beside theory, with the null; exponents of the fluctuations."""
-    found = _dataset(result)
+    found = _dataset(
+        result, "bias", "std", "std_open", dims=("source", "balance", "matrix", "trial")
+    )
     found = found.merge(balanced_theory(found))
     found["std_open_theory"] = _opened(found)
     # chaos is slower than a trial: how the means over time differ among trials belongs to it
@@ -33,7 +35,7 @@ def against_balance(result: xr.Dataset | xr.DataTree) -> Answer:
     text = "standard deviation of the estimate, all trials of a realisation together"
     found["std_pooled"] = pooled.assign_attrs(units="1", long_name=f"{text}, root mean square")
     found["std_pooled_error"] = error.assign_attrs(units="1", long_name=f"standard error: {text}")
-    over, fits = ("matrix", "trial"), []
+    over, fits = ("matrix", "trial"), {}
     for source in found["source"].values:
         one = found.sel(source=source)
         one = one.isel(balance=one["std"].notnull().all(over).values)
@@ -51,21 +53,28 @@ def against_balance(result: xr.Dataset | xr.DataTree) -> Answer:
         values = [float(median["std_open"]), float(one["std_open_theory"])]
         print("std without feedback {:.4g}, theory {:.4g}".format(*values))
         upper = one.where(one["balance"] >= LEAST_BALANCE, drop=True)
+        if upper.sizes["balance"] < 2:
+            print(f"exponent of std: none, fewer than two balances from b = {LEAST_BALANCE:g} on\n")
+            continue
         runs = upper["std"].stack(run=over).drop_vars(["run", *over])
         fit = power_law(runs, dim="balance", over="run").assign(
             slope_theory=_slope(upper["std_theory"], "balance")
         )
         print(f"exponent of std from b = {LEAST_BALANCE:g} on: {_exponent(fit)}\n")
-        fits.append(fit)
-    together = xr.concat(fits, found["source"], coords="minimal", compat="override")
-    parts = ("slope", "slope_low", "slope_high", "slope_theory")
-    found = found.assign({f"std_{part}": together[part] for part in parts})
+        fits[source] = fit
+    if fits:
+        named = xr.Variable("source", list(fits))
+        bare = [fit.reset_coords(drop=True) for fit in fits.values()]
+        together = xr.concat(bare, "source").assign_coords(source=named)
+        together = together.reindex(source=found["source"].values)
+        parts = ("slope", "slope_low", "slope_high", "slope_theory")
+        found = found.assign({f"std_{part}": together[part] for part in parts})
     return found, {"against_balance": plot.coding_against_balance(found)}
 
 
 def scaling(result: xr.Dataset | xr.DataTree) -> Answer:
     """Return bias, fluctuations and error over the neurons beside theory, with their exponents."""
-    found = _dataset(result)
+    found = _dataset(result, "bias", "std", "rmse", dims=("law", "num_units", "trial"))
     found = found.merge(balanced_theory(found))
     large = found.isel(num_units=found["num_units"].values >= LEAST_UNITS)
     for name in ("bias", "std", "rmse"):
@@ -84,7 +93,7 @@ def scaling(result: xr.Dataset | xr.DataTree) -> Answer:
 
 def delay_phase(result: xr.Dataset | xr.DataTree) -> Answer:
     """Return where networks begin to oscillate, how fast, and their best balance, beside theory."""
-    found = _dataset(result)
+    found = _dataset(result, "std", "frequency", dims=("delay", "balance", "trial"))
     found = found.merge(balanced_theory(found))
     found["std_open_theory"] = _opened(found.drop_vars("delay"))
     oscillates = found["std"] > OSCILLATES
@@ -121,7 +130,7 @@ def delay_phase(result: xr.Dataset | xr.DataTree) -> Answer:
 
 def noise_stabilises(result: xr.Dataset | xr.DataTree) -> Answer:
     """Return the error over the noise beside theory, and the critical balance."""
-    found = _dataset(result)
+    found = _dataset(result, "rmse", "balance", "delay", dims=("noise", "trial"))
     found = found.merge(balanced_theory(found))
     table = {
         "b_c, theory": found["critical_balance"],
@@ -138,7 +147,7 @@ def noise_stabilises(result: xr.Dataset | xr.DataTree) -> Answer:
 
 def hysteresis(result: xr.Dataset | xr.DataTree) -> Answer:
     """Return where networks begin and cease to oscillate as the balance is moved up and down."""
-    found = _dataset(result)
+    found = _dataset(result, "std", dims=("source", "ramp", "balance", "matrix", "trial"))
     found = found.merge(balanced_theory(found))
     found["critical_balance"] = found["critical_balance"].isel(balance=0, drop=True)
     found["std_open_theory"] = _opened(found)
@@ -163,7 +172,9 @@ def hysteresis(result: xr.Dataset | xr.DataTree) -> Answer:
 
 def tracking(result: xr.Dataset | xr.DataTree) -> Answer:
     """Return how much of moving signals arrives, and the error, beside theory of small signals."""
-    found = _dataset(result)
+    found = _dataset(
+        result, "response", "tracking_error", dims=("condition", "angular_frequency", "trial")
+    )
     gain = mean_field(1.0, 0.0, float(found["noise"])).gain  # it is that of a signal of zero
     rate, balance, delay = xr.broadcast(
         *(found[name] for name in ("angular_frequency", "balance", "delay"))
@@ -188,9 +199,14 @@ def tracking(result: xr.Dataset | xr.DataTree) -> Answer:
     return found, {"tracking": plot.tracking_errors(found)}
 
 
-def _dataset(result: xr.Dataset | xr.DataTree) -> xr.Dataset:
-    """Return a result as a dataset that may be added to."""
-    return (result.to_dataset() if isinstance(result, xr.DataTree) else result).copy()
+def _dataset(result: xr.Dataset | xr.DataTree, *needed: str, dims: tuple[str, ...]) -> xr.Dataset:
+    """Return a result as a dataset that may be added to; refuse one of another study."""
+    found = (result.to_dataset() if isinstance(result, xr.DataTree) else result).copy()
+    missing = [name for name in needed if name not in found.variables]
+    missing += [dim for dim in dims if dim not in found.dims]
+    if missing:
+        raise ValueError(f"the dataset has no {missing[0]!r}: it is the result of another recipe")
+    return found
 
 
 def _opened(found: xr.Dataset) -> xr.DataArray:

@@ -23,6 +23,7 @@ import xarray as xr
 from neurofb import labels
 from neurofb.choices import check_choice
 from neurofb.dynamics import BalancedNetwork, balanced_statistics
+from neurofb.dynamics.balanced_input import check_rising
 
 #: where fluctuations come from: (disorder g, noise sigma, input x); the first two are the caption's
 SOURCES = {
@@ -74,6 +75,7 @@ def against_balance(
     """
     for source in sources:
         check_choice("sources", source, tuple(SOURCES))
+    check_rising(balances=balances)
     columns = []
     for source in sources:
         disorder, noise, drive = SOURCES[source]
@@ -144,6 +146,7 @@ def scaling(
     device
         A torch device.
     """
+    check_rising(sizes=sizes)
     rows = []
     for law in laws:
         check_choice("laws", law, tuple(LAWS))
@@ -172,7 +175,13 @@ def scaling(
 
 
 def _statistics(
-    network: BalancedNetwork, drive: float, *, loop: float = _LOOP, duration: float, **how: Any
+    network: BalancedNetwork,
+    drive: float,
+    *,
+    loop: float = _LOOP,
+    duration: float,
+    burn_in: float,
+    **how: Any,
 ) -> xr.Dataset:
     """Simulate with a step that fits the balance, and keep bias, fluctuations and error."""
     time_step = min(_LONGEST, loop / max(network.balance, 1e-9))
@@ -181,7 +190,10 @@ def _statistics(
             warnings.filterwarnings(
                 "ignore", message="balance=.*above 0.05", category=RuntimeWarning
             )
-        found = balanced_statistics(network, drive, duration=duration, time_step=time_step, **how)
+        # whole numbers of steps
+        times = {"duration": duration, "burn_in": burn_in}
+        how |= {name: round(value / time_step) * time_step for name, value in times.items()}
+        found = balanced_statistics(network, drive, time_step=time_step, **how)
     return found[list(KEPT)].drop_vars([n for n in found.coords if n not in ("matrix", "trial")])
 
 

@@ -14,6 +14,7 @@ import xarray as xr
 from neurofb import labels
 from neurofb.choices import check_choice, check_same_length
 from neurofb.dynamics import BalancedNetwork, balanced_statistics, simulate_balanced
+from neurofb.dynamics.balanced_input import check_rising
 from neurofb.measures import oscillation_frequency
 
 #: where fluctuations come from: (disorder g, noise sigma)
@@ -52,6 +53,7 @@ def delay_phase(
     device
         A torch device.
     """
+    check_rising(balances=balances)
     cells: list[xr.Dataset] = []
     for balance in balances:
         time_step = _time_step(balance, delays[0])
@@ -62,8 +64,8 @@ def delay_phase(
         ]
         run = simulate_balanced(
             networks,
-            duration=duration * min(max(1.0, 30 / balance), 4.0),
-            burn_in=burn_in,
+            duration=_whole(duration * min(max(1.0, 30 / balance), 4.0), time_step),
+            burn_in=_whole(burn_in, time_step),
             time_step=time_step,
             record_every=every,
             num_trials=num_trials,
@@ -125,15 +127,17 @@ def noise_stabilises(
     device
         A torch device.
     """
+    check_rising(noises=noises)
     networks = [
         BalancedNetwork(num_units=num_units, balance=balance, noise=noise, delay=delay)
         for noise in noises
     ]
+    time_step = _time_step(balance, delay)
     found = balanced_statistics(
         *(networks, drive),
-        duration=duration,
-        burn_in=burn_in,
-        time_step=_time_step(balance, delay),
+        duration=_whole(duration, time_step),
+        burn_in=_whole(burn_in, time_step),
+        time_step=time_step,
         num_trials=num_trials,
         seed=seed,
         device=device,
@@ -172,6 +176,7 @@ def hysteresis(
     device
         A torch device.
     """
+    check_rising(balances=balances)
     columns = []
     for source in sources:
         check_choice("sources", source, tuple(SOURCES))
@@ -191,7 +196,7 @@ def hysteresis(
                 network,
                 balance=course,
                 duration=len(course) * time_step,
-                burn_in=burn_in,
+                burn_in=_whole(burn_in, time_step),
                 time_step=time_step,
                 num_windows=2 * len(levels),
                 num_matrices=num_matrices,
@@ -247,6 +252,7 @@ def tracking(
         A torch device.
     """
     check_same_length(balances=balances, delays=delays)
+    check_rising(cycles=cycles)
     rates = 2 * math.pi * np.array(cycles) / duration
     rows = []
     for balance, delay in zip(balances, delays, strict=True):
@@ -255,8 +261,8 @@ def tracking(
         time_step = _time_step(_LOOP / longest, delay or duration)
         run = simulate_balanced(
             *([network] * len(rates), [_sinusoid(amplitude, rate) for rate in rates]),
-            duration=duration,
-            burn_in=burn_in,
+            duration=_whole(duration, time_step),
+            burn_in=_whole(burn_in, time_step),
             time_step=time_step,
             num_trials=num_trials,
             seed=seed,
@@ -293,6 +299,11 @@ def _sinusoid(amplitude: float, rate: float) -> Callable[[float], Any]:
 def _time_step(balance: float, delay: float, loop: float = _LOOP) -> float:
     """Return the longest step that fits the balance and divides the delay."""
     return delay / math.ceil(delay * balance / loop * (1 - 1e-9))
+
+
+def _whole(time: float, time_step: float) -> float:
+    """Return the time of the nearest whole number of steps."""
+    return round(time / time_step) * time_step
 
 
 def _named(found: xr.Dataset, title: str, **known: float) -> xr.Dataset:

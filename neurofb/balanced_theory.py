@@ -1,6 +1,7 @@
 """Theory beside simulations of balanced networks: bias, fluctuations and stability of each cell."""
 
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,6 +12,8 @@ from neurofb.theory import critical_balance, mean_field, optimal_balance, readou
 #: what a cell is, and what it is where the dataset does not say
 _PARAMETERS = ("balance", "num_units", "disorder", "noise", "drive", "delay")
 _DEFAULTS = {"disorder": 0.0, "noise": 0.0, "drive": 0.0, "delay": 0.0}
+#: words that a cell may have, the default first
+_KINDS = {"nonlinearity": ("tanh", "linear", "erf"), "readout": ("signs", "normal")}
 _TIME = labels.COORDINATES["time"][0]
 
 
@@ -21,8 +24,9 @@ def balanced_theory(cells: xr.Dataset) -> xr.Dataset:
     ----------
     cells
         With ``balance`` and ``num_units``, and where they are not zero ``disorder``, ``noise``,
-        ``drive`` and ``delay``, as coordinates or variables over any dims (without NaN). Neurons
-        are tanh, readouts signs.
+        ``drive`` and ``delay``, as coordinates or variables over any dims (without NaN); and
+        ``nonlinearity`` and ``readout`` as `neurofb.theory.mean_field` names them, without which
+        neurons are tanh, readouts signs. The simulators' datasets carry all of them.
 
     Returns
     -------
@@ -36,7 +40,8 @@ def balanced_theory(cells: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If ``balance`` or ``num_units`` is missing.
+        If ``balance`` or ``num_units`` is missing or a parameter NaN; for what there is no theory
+        of here: a nonlinearity that is a function, several signals, an input that moves.
 
     Examples
     --------
@@ -48,16 +53,18 @@ def balanced_theory(cells: xr.Dataset) -> xr.Dataset:
         if name not in cells.variables:
             have = ", ".join(map(str, cells.variables))
             raise ValueError(f"the dataset has no {name!r}; it has: {have or 'none'}")
+    _check_covered(cells)
+    defaults = _DEFAULTS | {name: words[0] for name, words in _KINDS.items()}
     given = [
         cells[name].drop_attrs().reset_coords(drop=True)
         if name in cells.variables
-        else xr.DataArray(_DEFAULTS[name])
-        for name in _PARAMETERS
+        else xr.DataArray(defaults[name])
+        for name in (*_PARAMETERS, *_KINDS)
     ]
     together = xr.broadcast(*given)
     solved: dict[Hashable, tuple[float, ...]] = {}
-    rows = np.stack([one.values.ravel() for one in together], axis=1)
-    values = np.array([_cell(tuple(float(v) for v in row), solved) for row in rows])
+    rows = zip(*(one.values.ravel().tolist() for one in together), strict=True)
+    values = np.array([_cell(tuple(map(float, row[:-2])), row[-2:], solved) for row in rows])
     dims, shape = [str(dim) for dim in together[0].dims], together[0].shape
     found = xr.Dataset(coords={dim: cells[dim] for dim in dims if dim in cells.coords})
     for number, (name, units, text) in enumerate(_FOUND):
@@ -78,13 +85,37 @@ _FOUND = (
 )
 
 
+def _check_covered(cells: xr.Dataset) -> None:
+    """Refuse networks that the theory does not describe."""
+    for name in _PARAMETERS:
+        if name in cells.variables and cells[name].isnull().any():
+            moves = ": the input moves, for which there is neurofb.theory.tracking_transfer"
+            raise ValueError(
+                f"{name} is NaN{moves if name == 'drive' else ''}; allowed: numbers alone"
+            )
+    for name, words in _KINDS.items():
+        for word in np.unique(cells[name].values) if name in cells.variables else ():
+            if word not in words:
+                direct = "; neurofb.theory.mean_field takes functions of numpy arrays"
+                raise ValueError(
+                    f"{name}={str(word)!r} has no theory here; allowed: {', '.join(words)}"
+                    f"{direct if name == 'nonlinearity' else ''}"
+                )
+    many = int(cells["num_signals"].max()) if "num_signals" in cells.variables else 1
+    if many > 1:
+        raise ValueError(f"num_signals={many} has no theory here; allowed: 1")
+
+
 def _cell(
-    parameters: tuple[float, ...], solved: dict[Hashable, tuple[float, ...]]
+    parameters: tuple[float, ...],
+    kinds: tuple[Any, ...],
+    solved: dict[Hashable, tuple[float, ...]],
 ) -> tuple[float, ...]:
     """Return one cell's numbers, in the order of `_FOUND`; the same cell is solved once."""
-    if parameters not in solved:
+    if (parameters, kinds) not in solved:
         balance, num_units, disorder, noise, drive, delay = parameters
-        field = mean_field(balance, disorder, noise, drive)
+        how = dict(zip(_KINDS, kinds, strict=True))
+        field = mean_field(balance, disorder, noise, drive, **how)
         critical, frequency = critical_balance(delay, field.gain)
         optimal = optimal_balance(np.array([delay]), field.gain)[0]
         moving = float(readout_variance(field, num_units, delay, frozen=False))
@@ -93,5 +124,5 @@ def _cell(
         std, total = (np.sqrt(v) if stable else np.nan for v in (moving, field.bias**2 + both))
         frozen = np.sqrt(max(both - moving, 0.0)) if stable else np.nan
         places = (float(each) for each in (field.gain, critical, frequency, optimal))
-        solved[parameters] = (field.bias, std, frozen, total, *places)
-    return solved[parameters]
+        solved[parameters, kinds] = (field.bias, std, frozen, total, *places)
+    return solved[parameters, kinds]

@@ -8,7 +8,7 @@ import xarray as xr
 
 from neurofb import labels
 from neurofb.balanced_theory import balanced_theory
-from neurofb.dynamics import BalancedNetwork, balanced_statistics
+from neurofb.dynamics import BalancedNetwork, balanced_statistics, simulate_balanced
 from neurofb.plot import save_figure
 from neurofb.recipes import load_recipe, recipe_names
 from neurofb.theory import critical_balance, mean_field, optimal_balance, readout_variance
@@ -82,6 +82,64 @@ def test_theory_fits_a_simulation_of_ones_own():
     np.testing.assert_allclose(median["bias"], theory["bias_theory"], rtol=0.08)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "bias"),
+    [({"nonlinearity": "linear"}, 0.2 / 9), ({"nonlinearity": "erf", "readout": "normal"}, None)],
+)
+def test_theory_is_that_of_the_networks_that_were_simulated(kinds, bias):
+    network = BalancedNetwork(num_units=300, balance=8.0, noise=0.75, **kinds)
+    how = {"duration": 20.0, "burn_in": 5.0, "time_step": 0.005}
+    run = balanced_statistics(network, 0.2, num_trials=8, num_matrices=4, **how)
+    theory, median = balanced_theory(run), run.median(("matrix", "trial"))
+    for found in (theory, balanced_theory(run.isel(trial=0)), balanced_theory(run.merge(theory))):
+        field = mean_field(8.0, 0.0, 0.75, 0.2, **kinds)
+        assert float(found["bias_theory"]) == pytest.approx(bias or field.bias)
+        assert float(found["gain"]) == field.gain
+    np.testing.assert_allclose(median["std"], theory["std_theory"], rtol=0.1)
+    np.testing.assert_allclose(median["bias"], theory["bias_theory"], rtol=0.1)
+    both = xr.concat(
+        [run, run.assign_coords(nonlinearity="tanh")],
+        "case",
+        coords="different",
+        compat="equals",
+        join="outer",
+    )
+    assert len(set(balanced_theory(both)["gain"].values)) == 2
+
+
+def steep(potential):
+    return (2 * potential).tanh()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "signal", "message"),
+    [
+        (
+            {"nonlinearity": steep},
+            0.2,
+            r"nonlinearity='steep\(\)' has no theory here; allowed: tanh",
+        ),
+        ({"num_signals": 2}, 0.2, "num_signals=2 has no theory here; allowed: 1"),
+        ({}, np.sin, "drive is NaN: the input moves, .* neurofb.theory.tracking_transfer"),
+        ({}, np.ones(100), "drive is NaN: the input moves"),
+    ],
+)
+@pytest.mark.parametrize("simulate", [balanced_statistics, simulate_balanced])
+def test_what_has_no_theory_is_refused(simulate, kinds, signal, message):
+    network = BalancedNetwork(num_units=30, balance=2.0, **kinds)
+    for given in (network, [network]):
+        run = simulate(given, signal, duration=1.0, time_step=0.01)
+        with pytest.raises(ValueError, match=message):
+            balanced_theory(run)
+
+
+def test_inputs_some_of_which_move_are_told_apart():
+    network = BalancedNetwork(num_units=30, balance=2.0)
+    run = balanced_statistics([network, network], [0.2, np.sin], duration=1.0, time_step=0.01)
+    assert run["drive"].isnull().values.tolist() == [False, True]
+    balanced_theory(run.isel(condition=0))
+
+
 def test_over_the_balance(tmp_path, capsys):
     result = recipe("against_balance")(
         sources=("noise", "chaos, g = 2.5"),
@@ -107,6 +165,42 @@ def test_over_the_balance(tmp_path, capsys):
     assert (found["std_pooled"] ** 2 >= within).where(within.notnull(), True).all()
     assert "exponent of std from b = 3 on" in said
     assert said.count("bias, theory") == 1, "an input of zero has no bias"
+
+
+@pytest.mark.parametrize("balances", [(1.0,), (1.0, 15.0), (3.0, 40.0)])
+def test_few_balances_have_no_exponent(balances, tmp_path, capsys):
+    result = recipe("against_balance")(
+        sources=("chaos, g = 2.5", "noise"),
+        balances=balances,
+        num_units=40,
+        num_matrices=2,
+        num_trials=2,
+        duration=2.0,
+        burn_in=1.0,
+    )
+    found, said = analyse("against_balance", result, tmp_path, capsys)
+    assert "exponent of std: none, fewer than two balances from b = 3 on" in said
+    assert ("std_slope" in found) == (balances == (3.0, 40.0))
+    if "std_slope" in found:
+        assert found["std_slope"].isnull().values.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "missing"),
+    [
+        ("tracking", "noise", "response"),
+        ("hysteresis", "delay", "source"),
+        ("scaling", "delay", "bias"),
+        ("against_balance", "scaling", "std_open"),
+        ("delay_phase", "hysteresis", "frequency"),
+        ("noise_stabilises", "against_balance", "delay"),
+    ],
+)
+def test_the_result_of_another_recipe_is_refused(name, result, missing):
+    function = load_recipe(f"{ROOT}/analyses/balanced_coding.py::{name}")
+    given = labels.load(ROOT / f"results/balanced_{result}.nc")
+    with pytest.raises(ValueError, match=f"has no '{missing}': it is the result of another recipe"):
+        function(given)
 
 
 @pytest.mark.slow
@@ -184,6 +278,11 @@ def test_signals_that_move(tmp_path, capsys):
     ("name", "arguments", "message"),
     [
         ("against_balance", {"sources": ("luck",)}, "luck"),
+        ("against_balance", {"balances": (3.0, 1.0)}, r"balances=\(3.0, 1.0\) must be finite"),
+        ("hysteresis", {"balances": (3.0, float("nan"))}, r"balances=\(3.0, nan\) must be finite"),
+        ("delay_phase", {"balances": ()}, r"balances=\(\) must be .* at least one"),
+        ("noise_stabilises", {"noises": (1.0, 1.0)}, "noises=.* rising"),
+        ("scaling", {"sizes": (100, 50)}, "sizes=.* rising"),
         ("scaling", {"laws": ("b = N²",)}, "b = N²"),
         ("hysteresis", {"sources": ("luck",)}, "luck"),
         ("tracking", {"delays": (0.1,)}, "balances has 5, delays has 1"),

@@ -2,10 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import xarray as xr
@@ -124,7 +124,7 @@ class Course:
     @property
     def has_constant_drive(self) -> bool:
         """Return whether all signals are plain numbers."""
-        return all(isinstance(signal, float | int | np.number) for signal in self.signals)
+        return all(_is_number(signal) for signal in self.signals)
 
     @property
     def dim(self) -> str:
@@ -136,14 +136,15 @@ class Course:
         return "condition"
 
     def coordinates(self) -> dict[str, xr.Variable]:
-        """Return balance, disorder, noise, delay and constant drive as labelled coordinates."""
+        """Return balance, disorder, noise, delay and drive (NaN: it moves), all labelled."""
         names = [name for name in VARIED if not (name == "balance" and self.balance is not None)]
-        names += ["drive"] * self.has_constant_drive
-        made = {}
-        for name in names:
+        made, varied = {}, {*self.varied, self.dim}
+        if "signal" in varied:
+            varied.add("drive")
+        for name in (*names, "drive"):
             values = self._column(name)
             units, long_name = naming.COORDINATES[name]
-            single = self.is_single or (name not in self.varied and name != self.dim)
+            single = self.is_single or name not in varied
             dims = () if single else (self.dim,)
             made[name] = naming.variable(dims, values[0] if single else values, units, long_name)
         if not self.is_single and self.dim == "condition":
@@ -152,8 +153,14 @@ class Course:
 
     def _column(self, name: str) -> list[float]:
         """Return a parameter of every network."""
-        of = self.signals if name == "drive" else [getattr(each, name) for each in self.networks]
-        return [float(value) for value in of]  # type: ignore[arg-type]
+        if name == "drive":
+            return [float(x) if _is_number(x) else math.nan for x in self.signals]
+        return [float(getattr(each, name)) for each in self.networks]
+
+
+def _is_number(signal: Signal) -> TypeGuard[float]:
+    """Return whether a signal is a plain number."""
+    return isinstance(signal, float | int | np.number)
 
 
 def course_of(
@@ -170,7 +177,8 @@ def course_of(
     Warns
     -----
     RuntimeWarning
-        If balance · gain · time_step, which delays the feedback by time_step/2, is above 0.05.
+        If balance · gain · time_step, which delays the feedback by time_step/2, is above 0.05; if
+        a duration or burn-in is no whole number of steps (it is rounded to one).
 
     Raises
     ------
@@ -185,7 +193,7 @@ def course_of(
     50
     """
     is_single = isinstance(network, BalancedNetwork)
-    networks = (network,) if isinstance(network, BalancedNetwork) else tuple(network)
+    networks = (network,) if isinstance(network, BalancedNetwork) else _listed(network)
     if not networks:
         raise ValueError("network=() must name at least one network")
     for name in ("num_units", "readout", "num_signals", "nonlinearity"):
@@ -198,6 +206,9 @@ def course_of(
             f"signal lists {len(signals)} signals for {len(networks)} networks; allowed: one for "
             "all, or a list with one for each"
         )
+    for name, value in (("time_step", time_step), ("duration", duration), ("burn_in", burn_in)):
+        if not isinstance(value, int | float | np.number):
+            raise ValueError(f"{name}={value!r} must be a number, in membrane time constants")
     if not 0 < time_step < math.inf:
         raise ValueError(f"time_step={time_step} must be positive and finite")
     if not time_step <= duration < math.inf:
@@ -206,10 +217,53 @@ def course_of(
         raise ValueError(f"burn_in={burn_in} must be finite and at least 0")
     for each in networks:
         _check_delay(float(each.delay), float(time_step))
+    for name, value in (("duration", duration), ("burn_in", burn_in)):
+        steps = float(value) / float(time_step)
+        if abs(steps - round(steps)) > 1e-6 * max(1.0, steps):
+            warnings.warn(
+                f"{name}={value:g} is not a whole number of steps of time_step={time_step:g}; "
+                f"taken: the nearest, {name}={round(steps) * time_step:g} ({round(steps)} steps)",
+                RuntimeWarning,
+                stacklevel=3,
+            )
     num_steps, num_burn_in = round(duration / time_step), round(burn_in / time_step)
     course = Course(networks, tuple(signals), balance, time_step, num_steps, num_burn_in, is_single)
     _check_loop(course)
     return course
+
+
+def check_rising(**lists: Sequence[float | int]) -> None:
+    """Refuse lists of a study that do not rise, or are empty, negative or not finite.
+
+    Raises
+    ------
+    ValueError
+        With the name and what was given.
+
+    Examples
+    --------
+    >>> check_rising(balances=(1.0, 3.0))
+    >>> check_rising(balances=(3.0, 1.0))
+    Traceback (most recent call last):
+    ValueError: balances=(3.0, 1.0) must be finite numbers from 0 on, rising, at least one
+    """
+    for name, values in lists.items():
+        numbers = all(isinstance(v, int | float | np.number) and 0 <= v < math.inf for v in values)
+        if not (numbers and values and all(a < b for a, b in pairwise(values))):
+            raise ValueError(
+                f"{name}={values} must be finite numbers from 0 on, rising, at least one"
+            )
+
+
+def _listed(network: Any) -> tuple[BalancedNetwork, ...]:
+    """Return networks that were given as a list; refuse what is none."""
+    networks = tuple(network) if isinstance(network, Iterable) else (network,)
+    wrong = [each for each in networks if not isinstance(each, BalancedNetwork)]
+    if wrong:
+        raise ValueError(
+            f"network={network!r} has {wrong[0]!r}; allowed: a BalancedNetwork, or a list of them"
+        )
+    return networks
 
 
 def _check_delay(delay: float, time_step: float) -> None:

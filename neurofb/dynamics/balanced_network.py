@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -85,14 +86,14 @@ def simulate_balanced(
         ``estimate`` x̂ (matrix, trial, time), ``input_signal`` x (time); with several signals a last
         dim ``signal``. Of a list of networks a first dim: ``balance``, ``disorder``, ``noise``,
         ``delay`` or ``drive``, if they differ in that alone, otherwise ``condition`` with these as
-        its coordinates. With `keep_units` also ``potential`` h and ``activity`` φ(h)
-        (…, time, unit). Time 0 is the end of the burn-in.
+        its coordinates; a drive of NaN moves in time. With `keep_units` also ``potential`` h and
+        ``activity`` φ(h) (…, time, unit). Time 0 is the end of the burn-in.
 
     Warns
     -----
     RuntimeWarning
         If time_step · balance · (`BalancedNetwork.largest_loop_gain`) is above 0.05: a delay of
-        time_step/2 more.
+        time_step/2 more. If a duration or burn-in is no whole number of steps (it is rounded).
 
     Raises
     ------
@@ -113,8 +114,8 @@ def simulate_balanced(
         network, signal, duration=duration, time_step=time_step, burn_in=burn_in, balance=balance
     )
     num_units = course.networks[0].num_units
-    if not 0 <= keep_units <= num_units:
-        raise ValueError(f"keep_units={keep_units} must be 0 to num_units={num_units}")
+    if not (isinstance(keep_units, int | np.integer) and 0 <= keep_units <= num_units):
+        raise ValueError(f"keep_units={keep_units!r} must be 0 to num_units={num_units}")
     batch = batch_of(course, num_trials, num_matrices, seed, start, dtype, device)
     num_records = -(-course.num_steps // record_every)
     num_signals = course.networks[0].num_signals

@@ -40,10 +40,11 @@ def batch_of(
     """
     check_counts(num_trials=num_trials, num_matrices=num_matrices)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed={seed} must be a whole number from 0 on")
+        raise ValueError(f"seed={seed!r} must be a whole number from 0 on")
     check_choice("dtype", dtype, ("float32", "float64"))
     if isinstance(start, str):
         check_choice("start", start, ("normal", "zero"))
+    _check_device(device)
     return BalancedBatch(
         course.networks,
         time_step=course.time_step,
@@ -103,15 +104,22 @@ def labels_of(course: Course, batch: BalancedBatch) -> dict[str, Any]:
     >>> from neurofb.dynamics.balanced_input import course_of
     >>> network = BalancedNetwork(num_units=10, balance=2.0)
     >>> course = course_of(network, 0.2, duration=0.05, time_step=0.01)
-    >>> sorted(labels_of(course, batch_of(course, 3, 2, 0, "zero", "float32", "cpu")))
-    ['balance', 'delay', 'disorder', 'drive', 'matrix', 'noise', 'num_units', 'trial']
+    >>> list(labels_of(course, batch_of(course, 3, 2, 0, "zero", "float32", "cpu")))[:6]
+    ['balance', 'disorder', 'noise', 'delay', 'drive', 'num_units']
     """
     num_matrices, _, num_trials = batch.shape
-    num_units = naming.variable((), course.networks[0].num_units, *naming.COORDINATES["num_units"])
-    many = course.networks[0].num_signals
+    first = course.networks[0]
+    num_units = naming.variable((), first.num_units, *naming.COORDINATES["num_units"])
+    many = first.num_signals
+    kinds = {
+        "nonlinearity": (first.nonlinearity_name, "nonlinearity φ of the neurons"),
+        "readout": (first.readout, "distribution of the readout weights w"),
+        "num_signals": (many, "signals that are coded at once"),
+    }
     return {
         **course.coordinates(),
         "num_units": num_units,
+        **{name: naming.variable((), value, "1", text) for name, (value, text) in kinds.items()},
         "matrix": naming.coordinate("matrix", np.arange(num_matrices)),
         "trial": naming.coordinate("trial", np.arange(num_trials)),
         **({"signal": naming.coordinate("signal", np.arange(many))} if many > 1 else {}),
@@ -160,4 +168,15 @@ def check_counts(**counts: int) -> None:
     """
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"{name}={count} must be at least 1, and whole")
+            raise ValueError(f"{name}={count!r} must be at least 1, and whole")
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device that torch does not know or that is not here."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        here = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
+        raise ValueError(
+            f"device={name!r} is not available; here: {', '.join(['cpu', *here])}"
+        ) from error

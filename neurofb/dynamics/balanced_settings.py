@@ -50,7 +50,7 @@ class BalancedNetwork:
         K: how many signals are coded at once.
     nonlinearity
         φ, odd: ``"tanh"``, ``"linear"``, ``"erf"`` (erf(√π h / 2), of slope 1 at 0), or a function
-        of a tensor.
+        of a torch tensor.
 
     Raises
     ------
@@ -78,14 +78,19 @@ class BalancedNetwork:
         for name in ("num_units", "num_signals"):
             size = getattr(self, name)
             if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(f"{name}={size} must be at least 1, and whole")
+                raise ValueError(f"{name}={size!r} must be at least 1, and whole")
         for name in ("balance", "disorder", "noise", "delay"):
             value = getattr(self, name)
             if not (isinstance(value, int | float | np.number) and 0 <= value < math.inf):
                 raise ValueError(f"{name}={value!r} must be a number, finite and at least 0")
         check_choice("readout", self.readout, ("signs", "normal"))
         if callable(self.nonlinearity):
-            rates = self.rates(_PROBE)
+            rates = None if isinstance(self.nonlinearity, np.ufunc) else self.rates(_PROBE)
+            if not isinstance(rates, Tensor):
+                raise ValueError(
+                    f"nonlinearity={_name(self.nonlinearity)} must be a function of a torch tensor "
+                    "that returns one (torch.tanh, say), or one of: tanh, linear, erf"
+                )
             if rates.shape != _PROBE.shape or not torch.allclose(rates, -rates.flip(0)):
                 raise ValueError(
                     f"nonlinearity={_name(self.nonlinearity)} must be odd, φ(-h) = -φ(h), finite, "
@@ -108,6 +113,12 @@ class BalancedNetwork:
             return torch.erf(torch.mul(potential, math.sqrt(math.pi) / 2, out=out), out=out)
         rates = potential if self.nonlinearity == "linear" else self.nonlinearity(potential)
         return rates if out is None else out.copy_(rates)
+
+    @property
+    def nonlinearity_name(self) -> str:
+        """Return the word of φ, or what its function is called with ``()`` behind."""
+        name = _name(self.nonlinearity)
+        return f"{name}()" if callable(self.nonlinearity) else name
 
     @property
     def largest_slope(self) -> float:

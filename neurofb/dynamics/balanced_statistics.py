@@ -100,7 +100,7 @@ def balanced_statistics(
     )
     windows = 1 if num_windows is None else num_windows
     if not (isinstance(windows, int | np.integer) and 1 <= windows <= course.num_steps):
-        raise ValueError(f"num_windows={num_windows} must be 1 to {course.num_steps} (steps)")
+        raise ValueError(f"num_windows={num_windows!r} must be 1 to {course.num_steps} (steps)")
     check_counts(chunk=chunk)
     spectrum = None if segment is None else Spectrum(_segment_steps(segment, course), time_step)
     batch = batch_of(course, num_trials, num_matrices, seed, start, dtype, device)

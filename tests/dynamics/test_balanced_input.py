@@ -24,6 +24,7 @@ statistics = partial(balanced_statistics, duration=1.0, time_step=0.01)
         ({"disorder": float("inf")}, "disorder=inf"),
         ({"delay": -0.1}, "delay=-0.1"),
         ({"nonlinearity": torch.exp}, "nonlinearity=exp must be odd"),
+        ({"nonlinearity": np.tanh}, "nonlinearity=tanh must be a function of a torch tensor"),
         ({"nonlinearity": torch.sum}, "nonlinearity=sum must be odd"),
     ],
 )
@@ -39,6 +40,8 @@ def test_networks_that_cannot_be(settings, message):
         ({"duration": 0.001}, "duration=0.001 must be finite and at least time_step"),
         ({"burn_in": -1.0}, "burn_in=-1.0"),
         ({"num_trials": 0}, "num_trials=0"),
+        ({"device": "cudaa"}, "device='cudaa' is not available; here: cpu"),
+        ({"device": "cuda:99"}, "device='cuda:99' is not available; here: cpu"),
         ({"num_matrices": 0}, "num_matrices=0"),
         ({"record_every": 0}, "record_every=0"),
         ({"chunk": 0}, "chunk=0"),
@@ -109,6 +112,44 @@ def test_what_cannot_be_simulated_is_refused_with_its_numbers(options, message):
         simulate(**given)
 
 
+@pytest.fixture
+def without_type_checks(monkeypatch):
+    """Switch off what tests alone check: the types of arguments."""
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_trials": "3"}, "num_trials='3' must be at least 1, and whole"),
+        ({"seed": "0"}, "seed='0' must be a whole number"),
+        ({"keep_units": "3"}, "keep_units='3' must be 0 to num_units=30"),
+        ({"duration": "1"}, "duration='1' must be a number"),
+        ({"network": "net"}, "network='net' has 'n'; allowed: a BalancedNetwork, or a list"),
+        ({"network": [1, 2]}, r"network=\[1, 2\] has 1; allowed: a BalancedNetwork, or a list"),
+        ({"network": None}, "network=None has None; allowed: a BalancedNetwork"),
+    ],
+)
+def test_wrong_types_are_refused_with_what_was_given(options, message):
+    given = {"network": NOISY, "signal": 0.2} | options
+    with pytest.raises(ValueError, match=message):
+        simulate(**given)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nonlinearity": lambda h: 1.0}, "must be a function of a torch tensor"),
+        ({"num_units": "10"}, "num_units='10' must be at least 1, and whole"),
+    ],
+)
+def test_wrong_types_of_a_network(settings, message):
+    with pytest.raises(ValueError, match=message):
+        BalancedNetwork(**({"num_units": 10, "balance": 1.0} | settings))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -122,6 +163,20 @@ def test_what_cannot_be_simulated_is_refused_with_its_numbers(options, message):
 def test_statistics_that_cannot_be(options, message):
     with pytest.raises(ValueError, match=message):
         statistics(NOISY, 0.2, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"duration": 1.004}, r"duration=1.004 is not .* nearest, duration=1 \(100 steps\)"),
+        ({"burn_in": 0.056}, r"burn_in=0.056 .* nearest, burn_in=0.06 \(6 steps\)"),
+    ],
+)
+def test_times_that_are_rounded_to_steps_are_warned_of(options, message):
+    with pytest.warns(RuntimeWarning, match=message):
+        found = simulate(NOISY, 0.2, **options)
+    assert found.sizes["time"] == 100
+    simulate(NOISY, 0.2, duration=0.01 + 0.02, burn_in=0.07)
 
 
 def test_a_loop_that_is_slow_for_its_step_is_warned_of():

@@ -81,7 +81,7 @@ def test_tracks_a_sinusoid_as_the_linear_transfer_says():
     found = simulate_balanced(
         networks,
         lambda t: np.sin(omega * t),
-        duration=2 * np.pi / omega * 4,
+        duration=5.027,  # four periods
         time_step=0.001,
         burn_in=8.0,
         dtype="float64",
