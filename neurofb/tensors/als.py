@@ -16,12 +16,13 @@ from neurofb.tensors.als_sweeps import LeastSquaresSweeps
 from neurofb.tensors.amp_input import (
     START_STREAM,
     as_tensor,
+    check_fitted,
     check_rank_of_tensor,
     given_factors,
     mean_square,
     start_factors,
 )
-from neurofb.tensors.problem import signal_scale
+from neurofb.tensors.problem import check_number, check_priors, signal_scale
 from neurofb.tensors.products import outer_sum
 from neurofb.tensors.protocol import Prior
 
@@ -106,17 +107,17 @@ class TensorALS:
         for name in ("rank", "max_sweeps"):
             size = getattr(self, name)
             if not (isinstance(size, int | np.integer) and size >= 1):
-                raise ValueError(f"{name}={size} must be at least 1, and whole")
+                raise ValueError(f"{name}={size!r} must be at least 1, and whole")
         for name in ("start_noise", "tolerance"):
-            size = getattr(self, name)
-            if not 0 <= size < np.inf:
-                raise ValueError(f"{name}={size} must be at least 0 and finite")
+            check_number(name, getattr(self, name))
         if not (isinstance(self.seed, int | np.integer) and 0 <= self.seed < 2**32):
-            raise ValueError(f"seed={self.seed} must be a whole number from 0 to 2**32 - 1")
+            raise ValueError(f"seed={self.seed!r} must be a whole number from 0 to 2**32 - 1")
         if isinstance(self.start, str):
             check_choice("start", self.start, Start)
             if self.start == "prior" and self.priors is None:
                 raise ValueError("start='prior' needs priors: one, or one for each axis")
+        if self.priors is not None:
+            check_priors(self.priors)
 
     @torch.no_grad()
     def fit(
@@ -173,12 +174,19 @@ class TensorALS:
                 f"least squares have not converged after {self.num_sweeps_} sweeps ({sweeps.end}): "
                 f"the last changes are {last or 'none'}, tolerance={tolerance:.3g}",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,  # past torch's decorator
             )
         return self
 
     def reconstruction(self) -> Tensor:
-        """Return the tensor of the factors: what is left of Y without noise."""
+        """Return the tensor of the factors: what is left of Y without noise.
+
+        Raises
+        ------
+        ValueError
+            If nothing was fitted yet.
+        """
+        check_fitted(self)
         scale = signal_scale([len(factor) for factor in self.factors_])
         return outer_sum(self.factors_, scale=scale)
 
@@ -198,6 +206,7 @@ class TensorALS:
             ``converged``; and ``scale``: the signal is ``scale`` times the sum over components of
             the factors' outer products.
         """
+        check_fitted(self)
         names = [f"axis_{axis}" for axis in range(len(self.factors_))]
         if dims is None and self._like is not None:
             names = [str(dim) for dim in self._like.dims]

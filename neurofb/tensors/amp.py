@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, prod
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from neurofb.choices import check_choice
 from neurofb.tensors.amp_input import (
     as_tensor,
+    check_fitted,
     check_rank_of_tensor,
     given_factors,
     mean_square,
@@ -23,10 +24,18 @@ from neurofb.tensors.amp_input import (
 from neurofb.tensors.amp_labels import Trace, decomposition_dataset
 from neurofb.tensors.amp_sweeps import Sweeps, SweepSettings
 from neurofb.tensors.gaussian import GaussianPrior
-from neurofb.tensors.problem import check_seed, priors_of_axes, signal_scale
+from neurofb.tensors.problem import (
+    check_number,
+    check_priors,
+    check_seed,
+    priors_of_axes,
+    signal_scale,
+)
 from neurofb.tensors.products import outer_sum
 from neurofb.tensors.protocol import LEARNABLE, Prior
 
+#: share of a factor's second moment below which its posterior mean is zero
+_NOTHING = 1e-4
 _STARTS = 2000  # streams of further starts, apart from those of a user's seeds
 
 
@@ -144,15 +153,13 @@ class TensorAMP:
         for name in ("rank", "max_sweeps", "num_starts"):
             value = getattr(self, name)
             if not (isinstance(value, int | np.integer) and value >= 1):
-                raise ValueError(f"{name}={value} must be at least 1, and whole")
-        if self.noise_variance is not None and not 0 < self.noise_variance < np.inf:
-            raise ValueError(f"noise_variance={self.noise_variance} must be above 0 and finite")
-        if not 0 <= self.damping < 1:
-            raise ValueError(f"damping={self.damping} must be at least 0 and below 1")
+                raise ValueError(f"{name}={value!r} must be at least 1, and whole")
+        if self.noise_variance is not None:
+            check_number("noise_variance", self.noise_variance, positive=True)
+        check_number("damping", self.damping, below=1.0)
         for name in ("tolerance", "start_noise"):
-            value = getattr(self, name)
-            if not (isfinite(value) and value >= 0):
-                raise ValueError(f"{name}={value} must be at least 0 and finite")
+            check_number(name, getattr(self, name))
+        check_priors(self.priors)
         check_seed(self.seed)
         check_choice("schedule", self.schedule, ("sequential", "parallel"))
         if isinstance(self.start, str):
@@ -182,7 +189,8 @@ class TensorAMP:
         Warns
         -----
         RuntimeWarning
-            If it did not converge, with the last changes.
+            If it did not converge, with the last changes; or if it converged to factors of zero,
+            the means of the priors, and so found nothing.
         """
         self.__post_init__()  # settings may have been changed since
         self._like = tensor if isinstance(tensor, xr.DataArray) else None
@@ -216,7 +224,14 @@ class TensorAMP:
         return self
 
     def reconstruction(self) -> Tensor:
-        """Return the posterior mean of the signal, as a tensor: what is left of Y without noise."""
+        """Return the posterior mean of the signal, as a tensor: what is left of Y without noise.
+
+        Raises
+        ------
+        ValueError
+            If nothing was fitted yet.
+        """
+        check_fitted(self)
         shape = [len(factor) for factor in self.factors_]
         return outer_sum(self.factors_, scale=signal_scale(shape))
 
@@ -236,6 +251,7 @@ class TensorAMP:
             ``residual_variance``, ``num_sweeps``, ``converged``, ``change``; and ``scale``: the
             signal is ``scale`` times the sum over components of the factors' outer products.
         """
+        check_fitted(self)
         settings = {
             name: getattr(self, name)
             for name in ("rank", "schedule", "damping", "max_sweeps", "tolerance", "start_noise")
@@ -281,6 +297,23 @@ class TensorAMP:
                 f"{', '.join(sorted(known))}"
             )
 
+    def _warn_of_nothing(self, sweeps: Sweeps) -> None:
+        """Say that the factors are zero, and what may be done."""
+        expected = sweeps.scale * prod(
+            float(prior.second_moment_of(self.rank).trace() / self.rank) ** 0.5
+            for prior in sweeps.priors
+        )
+        warnings.warn(
+            f"message passing converged to the priors' means of zero after {self.num_sweeps_} "
+            "sweeps and found nothing: noise hides the signal, or the start is too near zero "
+            f"(start_noise={self.start_noise:g}; try 1, with num_starts of 3 or more), the priors "
+            "are not those of the data (give them a mean, or learn=('noise_variance', 'mean', "
+            "'covariance')), or the tensor has another scale than they have (root mean square "
+            f"{sweeps.mean_square**0.5:.3g}; a component drawn from the priors has {expected:.3g})",
+            RuntimeWarning,
+            stacklevel=5,  # past torch's decorator
+        )
+
     def _keep(self, sweeps: Sweeps, trace: Trace) -> None:
         """Set the attributes, and say so if there is no convergence."""
         self.factors_, self.covariances_ = tuple(sweeps.factors), tuple(sweeps.covariances)
@@ -288,6 +321,8 @@ class TensorAMP:
         self.residual_variance_, self.converged_ = sweeps.residual, sweeps.converged
         self.num_sweeps_, self.trace_ = len(sweeps.change), trace.to_dataset(sweeps.change)
         if sweeps.converged:
+            if _found_nothing(sweeps):
+                self._warn_of_nothing(sweeps)
             return
         last = ", ".join(f"{change:.3g}" for change in sweeps.change[-3:])
         what = "diverged" if sweeps.diverged else "has not converged"
@@ -301,8 +336,19 @@ class TensorAMP:
             f"message passing {what} after {self.num_sweeps_} sweeps: the last changes are {last}, "
             f"tolerance={sweeps.settings.tolerance:.3g}; {advice}",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,  # past torch's decorator
         )
+
+
+def _found_nothing(sweeps: Sweeps) -> bool:
+    """Return whether every component has an axis whose mean is zero beside its posterior spread."""
+    informed = torch.ones(sweeps.factors[0].shape[1], dtype=torch.bool)
+    for factor, covariance in zip(sweeps.factors, sweeps.covariances, strict=True):
+        spread = covariance.diagonal(dim1=-2, dim2=-1).double()
+        square = factor.double().square().mean(0)
+        known = square > _NOTHING * (square + (spread if spread.ndim == 1 else spread.mean(0)))
+        informed &= known.cpu()
+    return not bool(informed.any())
 
 
 def _rank_of(sweeps: Sweeps) -> tuple[bool, float]:

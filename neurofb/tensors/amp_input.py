@@ -25,7 +25,8 @@ def as_tensor(tensor: Tensor | np.ndarray | xr.DataArray) -> Tensor:
     Raises
     ------
     ValueError
-        If it is no array, has less than two axes, an empty one, or entries that are complex.
+        If it is no array, has less than two axes, an empty one, or entries that are complex, truth
+        values or masked.
 
     Examples
     --------
@@ -34,8 +35,15 @@ def as_tensor(tensor: Tensor | np.ndarray | xr.DataArray) -> Tensor:
     """
     if isinstance(tensor, xr.DataArray):
         tensor = tensor.values
+    if isinstance(tensor, np.ma.MaskedArray):
+        if np.ma.is_masked(tensor):
+            raise ValueError(
+                f"tensor: {np.ma.count_masked(tensor)} of {tensor.size} entries are masked; "
+                "missing entries are not supported"
+            )
+        tensor = tensor.data
     if isinstance(tensor, np.ndarray):
-        if not (tensor.dtype.kind in "fiub" and tensor.dtype.itemsize <= 8):
+        if not (tensor.dtype.kind in "fiu" and tensor.dtype.itemsize <= 8):
             raise ValueError(
                 f"tensor: dtype {tensor.dtype} must be real numbers, of 64 bits at most"
             )
@@ -48,13 +56,33 @@ def as_tensor(tensor: Tensor | np.ndarray | xr.DataArray) -> Tensor:
         raise ValueError(
             f"tensor: shape {tuple(tensor.shape)} must have two axes or more, none empty"
         )
-    if tensor.is_complex():
+    if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ValueError(f"tensor: dtype {tensor.dtype} must be real numbers")
     if not tensor.is_floating_point():
         tensor = tensor.double()
     elif tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.float()
     return tensor.detach().contiguous()
+
+
+def check_fitted(decomposition: object) -> None:
+    """Refuse a decomposition that has no factors yet.
+
+    Raises
+    ------
+    ValueError
+        That says what to call first.
+
+    Examples
+    --------
+    >>> from neurofb.tensors import TensorAMP
+    >>> check_fitted(TensorAMP())
+    Traceback (most recent call last):
+    ValueError: TensorAMP has no factors yet; call fit(tensor) first
+    """
+    if not hasattr(decomposition, "factors_"):
+        name = type(decomposition).__name__
+        raise ValueError(f"{name} has no factors yet; call fit(tensor) first")
 
 
 def mean_square(tensor: Tensor) -> float:
@@ -75,7 +103,8 @@ def mean_square(tensor: Tensor) -> float:
     if not isfinite(total):
         num_bad = sum(int((~torch.isfinite(slab)).sum()) for slab in slabs)
         raise ValueError(
-            f"tensor: {num_bad} of {tensor.numel()} entries are not finite (or too large to square)"
+            f"tensor: {num_bad} of {tensor.numel()} entries are not finite (or too large to "
+            "square); missing entries are not supported"
         )
     if total == 0:
         raise ValueError("tensor: all entries are zero; there is nothing to decompose")

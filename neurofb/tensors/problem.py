@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, prod, sqrt
+from math import prod, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -70,8 +70,7 @@ class TensorProblem:
                 f"shape={self.shape} must have at least two sides, each at least 1 and whole"
             )
         object.__setattr__(self, "priors", priors_of_axes(self.priors, len(self.shape), self.rank))
-        if not (isfinite(self.noise_variance) and self.noise_variance >= 0):
-            raise ValueError(f"noise_variance={self.noise_variance} must be at least 0 and finite")
+        check_number("noise_variance", self.noise_variance)
 
     def sample(
         self,
@@ -167,18 +166,40 @@ def priors_of_axes(priors: Prior | Sequence[Prior], num_axes: int, rank: int) ->
     >>> len(priors_of_axes(GaussianPrior(), num_axes=3, rank=2))
     3
     """
+    check_priors(priors)
     listed = tuple(priors) if isinstance(priors, Sequence) else (priors,) * num_axes
     if len(listed) != num_axes:
         raise ValueError(f"priors: {len(listed)} are given for a tensor of {num_axes} axes")
     for prior in listed:
+        check_rank(prior, rank)
+        prior.mean_of(rank)  # parameters of another number of components
+    return listed
+
+
+def check_priors(priors: object) -> None:
+    """Refuse what is neither a prior nor a list of priors.
+
+    Raises
+    ------
+    ValueError
+        With what is no prior.
+
+    Examples
+    --------
+    >>> check_priors("gaussian")
+    Traceback (most recent call last):
+    ValueError: priors='gaussian' must be a prior, such as GaussianPrior(), or one per axis
+    """
+    if isinstance(priors, str):
+        raise ValueError(
+            f"priors={priors!r} must be a prior, such as GaussianPrior(), or one per axis"
+        )
+    for prior in priors if isinstance(priors, Sequence) else (priors,):
         if isinstance(prior, type) or not isinstance(prior, Prior):
             raise ValueError(
                 f"priors: {prior!r} is no prior; it needs mean_of, second_moment_of, sample, "
                 "denoise and largest_rank (see neurofb.tensors.Prior)"
             )
-        check_rank(prior, rank)
-        prior.mean_of(rank)  # parameters of another number of components
-    return listed
 
 
 def check_seed(seed: int) -> None:
@@ -196,7 +217,36 @@ def check_seed(seed: int) -> None:
     ValueError: seed=-1 must be a whole number of at least 0
     """
     if not (isinstance(seed, int | np.integer) and seed >= 0):
-        raise ValueError(f"seed={seed} must be a whole number of at least 0")
+        raise ValueError(f"seed={seed!r} must be a whole number of at least 0")
+
+
+def check_number(
+    name: str, value: object, *, below: float = np.inf, positive: bool = False
+) -> None:
+    """Refuse a setting that is no number from 0 (or above it) to below a bound.
+
+    Raises
+    ------
+    ValueError
+        With the name, the value and what is allowed.
+
+    Examples
+    --------
+    >>> check_number("damping", "half", below=1.0)
+    Traceback (most recent call last):
+    ValueError: damping='half' must be a number, at least 0 and below 1
+    """
+    try:
+        number = np.nan if isinstance(value, str | bytes | bool) else float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        number = np.nan
+    if not (0 <= number < below and (number > 0 or not positive)):
+        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        raise ValueError(
+            f"{name}={value if is_number else repr(value)} must be "
+            f"{'' if is_number else 'a number, '}{'above' if positive else 'at least'} 0 and "
+            f"{'finite' if below == np.inf else f'below {below:g}'}"
+        )
 
 
 def geometric_mean(shape: Sequence[int]) -> float:

@@ -81,17 +81,18 @@ class DenoiserPrior:
     Raises
     ------
     ValueError
-        If the second moment has not the shape of the mean's outer product, or is less than it.
+        If the second moment has not the shape of the mean's outer product, or is less than it; from
+        `denoise` if the denoiser returns other shapes than it should, or numbers that are not
+        finite where it was given finite ones.
 
     Examples
     --------
-    A value of 1 or 3, equally often:
+    A value of 1 or 3, equally often; weights exp(field - precision/2) and exp(3 field -
+    9 precision/2) would overflow, their logistic does not:
 
     >>> def denoise(precision, field):
-    ...     low = torch.exp(field - precision / 2)
-    ...     high = torch.exp(3 * field - 9 * precision / 2)
-    ...     mean = (low + 3 * high) / (low + high)
-    ...     return mean, ((low + 9 * high) / (low + high) - mean**2)[..., None]
+    ...     share = torch.sigmoid(2 * field - 4 * precision)  # of 3
+    ...     return 1 + 2 * share, (4 * share * (1 - share))[..., None]
     >>> prior = DenoiserPrior(denoise, mean=[2.0], second_moment=[[5.0]])
     >>> prior.denoise(torch.zeros(1, 1), torch.zeros(2, 1))[0]
     tensor([[2.],
@@ -155,7 +156,29 @@ class DenoiserPrior:
     def denoise(self, precision: Precision, field: Field) -> tuple[Mean, Covariance]:
         """Return what `denoiser` returns, in the dtype of the field."""
         mean, covariance = self.denoiser(precision.to(field.dtype), field)
-        return mean.to(field.dtype), covariance.to(field.dtype)
+        name = getattr(self.denoiser, "__name__", repr(self.denoiser))
+        rows, rank = field.shape
+        found = [tuple(np.shape(each)) for each in (mean, covariance)]
+        if found[0] != (rows, rank) or found[1] not in ((rank, rank), (rows, rank, rank)):
+            raise ValueError(
+                f"denoiser: {name} returned shapes {found[0]} and {found[1]} for a field of "
+                f"{(rows, rank)}; needed are a mean of {(rows, rank)} and a covariance of "
+                f"{(rows, rank, rank)} or {(rank, rank)}"
+            )
+        mean, covariance = torch.as_tensor(mean), torch.as_tensor(covariance)
+        if not _finite(mean, covariance) and _finite(precision, field):
+            num_bad = int((~torch.isfinite(mean)).sum()) + int((~torch.isfinite(covariance)).sum())
+            raise ValueError(
+                f"denoiser: {name} returned {num_bad} numbers that are not finite, for fields "
+                f"up to {float(field.abs().max()):.3g} (does an exponential overflow? "
+                "torch.sigmoid, softmax and logsumexp do not)"
+            )
+        return mean.to(field), covariance.to(field)
+
+
+def _finite(*tensors: Tensor) -> bool:
+    """Return whether all numbers are finite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def check_rank(prior: Prior, rank: int, *, exactly: bool = False) -> None:

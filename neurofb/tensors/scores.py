@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-Factor = Float[Tensor, "_row _component"]
+Factor = Float[Tensor, "_row _component"] | Float[np.ndarray, "_row _component"]
 
 
 def tensor_error(factors: Sequence[Factor], truth: Sequence[Factor]) -> float:
@@ -116,6 +117,6 @@ def _unit(factor: Tensor) -> Tensor:
     return factor / factor.norm(dim=0).clamp(min=1e-300)
 
 
-def _double(factors: Sequence[Tensor]) -> list[Tensor]:
-    """Return factors in float64."""
-    return [factor.detach().double() for factor in factors]
+def _double(factors: Sequence[Factor]) -> list[Tensor]:
+    """Return factors as tensors in float64."""
+    return [torch.as_tensor(factor).detach().double() for factor in factors]
