@@ -1,7 +1,9 @@
 """What a user's own data and priors run into: each is named, and the page's snippet runs."""
 
 import itertools
+import re
 from inspect import unwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,3 +126,12 @@ def test_scores_take_arrays():
     assert tensor_error(factors, tensors) == pytest.approx(0, abs=1e-12)
     assert factor_match(factors, factors) == pytest.approx(1)
     torch.testing.assert_close(mode_overlaps(factors, tensors)[0], tensors[0].T @ tensors[0] / 5)
+
+
+def test_the_snippet_of_the_page_runs(capsys):
+    page = Path(__file__).parents[2] / "docs/tensor_phases.md"
+    (snippet,) = re.findall(r"```py\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(snippet, page.name, "exec"), {})
+    error, dims = capsys.readouterr().out.splitlines()
+    assert float(error) < 0.0005
+    assert dims == "('neuron', 'component')"
