@@ -84,7 +84,17 @@ def activity_tensor(
         factors with posterior variances along the first seed's training. Conditions: the trained
         network; the untrained one; the trained one with all entries of the tensor shuffled, alike
         in every trial; and the tensor along training.
+
+    Raises
+    ------
+    ValueError
+        If `noise_ratios` has none, a negative one or one that is not finite.
     """
+    wrong = [ratio for ratio in noise_ratios if not 0 <= ratio < np.inf]
+    if wrong or not noise_ratios:
+        raise ValueError(
+            f"noise_ratios={noise_ratios} must be one or more finite numbers from 0 on"
+        )
     data = NaturalPatches(num_train=num_images, num_validation=300, num_test=300).load()
     config = RetinaVVSConfig(num_classes=len(data.classes), input_noise=pixel_noise)
     steps = np.unique(np.linspace(0, num_steps, num_snapshots).round().astype(int))

@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 
 from neurofb import labels
+from neurofb.choices import check_choice
 from neurofb.tensor_study import ALGORITHMS, planted_errors
 from neurofb.tensor_theory import theory_errors, theory_line
 from neurofb.tensors import (
@@ -114,7 +115,16 @@ def mixed(
         At most.
     device
         A torch device.
+
+    Raises
+    ------
+    ValueError
+        If a problem or an algorithm is unknown.
     """
+    for name in names:
+        check_choice("names", name, problems())
+    for algorithm in algorithms:
+        check_choice("algorithms", algorithm, ALGORITHMS)
     chosen = {name: one for name, one in problems().items() if not names or name in names}
     found = []
     for name, one in chosen.items():

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from neurofb import labels
+from neurofb.choices import check_choice
 from neurofb.tensor_phase import phase_diagram
 from neurofb.tensor_study import planted_errors
 from neurofb.tensor_theory import theory_line
@@ -55,7 +56,18 @@ def phases(
         Prior means at which the lines of theory are computed.
     device
         A torch device.
+
+    Raises
+    ------
+    ValueError
+        If `zero_axes` has none or others than 0, 1 and 2.
     """
+    if not zero_axes:
+        raise ValueError(
+            f"zero_axes={zero_axes} must be one or more of {', '.join(map(str, PATTERNS))}"
+        )
+    for zeros in zero_axes:
+        check_choice("zero_axes", zeros, PATTERNS)
     fine = np.linspace(0.0, max(prior_means), num_vertices)
     found = []
     for zeros in zero_axes:

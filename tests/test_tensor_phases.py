@@ -205,3 +205,16 @@ def test_a_result_of_another_recipe_is_refused():
     function = load_recipe(f"{ROOT}/analyses/tensor_phases.py::phases")
     with pytest.raises(ValueError, match="no 'prior_mean': it is the result of another recipe"):
         function(xr.Dataset({"line_algorithmic": 0.0}))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "message"),
+    [
+        ("tensor_phases.py::phases", {"zero_axes": (5,)}, "zero_axes=5 must be one of 0, 1, 2"),
+        ("tensor_algorithms.py::mixed", {"names": ("foo",)}, "names='foo' must be one of"),
+        ("activity_tensor.py::activity_tensor", {"noise_ratios": (-1.0,)}, "noise_ratios="),
+    ],
+)
+def test_settings_that_cannot_be_are_named(recipe, settings, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe(f"{ROOT / 'models'}/{recipe}")(**settings)
