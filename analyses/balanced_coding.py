@@ -141,7 +141,7 @@ def noise_stabilises(result: xr.Dataset | xr.DataTree) -> Answer:
     }
     print(f"medians of {found.sizes['trial']} trials", _table(table), sep="\n")
     for name, values in (("", found["rmse"].median("trial")), (" of theory", found["rmse_theory"])):
-        print(f"lowest error{name} at sigma = {float(values.idxmin('noise')):g}")
+        print(f"lowest error{name} at σ = {float(values.idxmin('noise')):g}")
     return found, {"noise_stabilises": plot.noise_and_delay(found)}
 
 

@@ -88,8 +88,14 @@ def test_theory_fits_a_simulation_of_ones_own():
 )
 def test_theory_is_that_of_the_networks_that_were_simulated(kinds, bias):
     network = BalancedNetwork(num_units=300, balance=8.0, noise=0.75, **kinds)
-    how = {"duration": 20.0, "burn_in": 5.0, "time_step": 0.005}
-    run = balanced_statistics(network, 0.2, num_trials=8, num_matrices=4, **how)
+    run = balanced_statistics(
+        *(network, 0.2),
+        duration=20.0,
+        burn_in=5.0,
+        time_step=0.005,
+        num_trials=8,
+        num_matrices=4,
+    )
     theory, median = balanced_theory(run), run.median(("matrix", "trial"))
     for found in (theory, balanced_theory(run.isel(trial=0)), balanced_theory(run.merge(theory))):
         field = mean_field(8.0, 0.0, 0.75, 0.2, **kinds)
@@ -243,7 +249,7 @@ def test_noise_stabilises(tmp_path, capsys):
     assert (best < 0.1).all()
     assert (loud > best).all()
     assert np.isnan(found["rmse_theory"].sel(noise=0.1))
-    assert "lowest error at sigma = 1" in said
+    assert "lowest error at σ = 1" in said
 
 
 def test_ramps_are_in_the_order_of_the_balance(tmp_path, capsys):

@@ -67,6 +67,7 @@ def delay_diagram(dataset: xr.Dataset) -> Figure:
         median = dataset["std"].median("trial").transpose("balance", "delay").values
         mesh = left.pcolormesh(_edges(delay), _edges(balance), median, norm=LogNorm())
         figure.colorbar(mesh, ax=left, pad=0.02, label=axis_label(dataset["std"], width=52))
+        middle.set_title("the same, over the balance", loc="left", fontsize=8)
         for name, style in (("critical_balance", _CRITICAL), ("optimal_balance", _OPTIMAL)):
             line = np.where(dataset[name] >= _edges(balance)[0], dataset[name], np.nan)
             left.plot(delay, line, gid=name, path_effects=_OUTLINE, **style)
@@ -86,7 +87,6 @@ def delay_diagram(dataset: xr.Dataset) -> Figure:
         middle.axhline(float(dataset["std_open_theory"]), **_NULL)
         middle.set_yscale("log")
         middle.set_xlabel(axis_label(dataset["balance"], width=40))
-        middle.set_ylabel(axis_label(dataset["std"], width=52))
         middle.legend(loc="upper left", fontsize=6.5, handlelength=1.2)
         _draw_frequency(right, dataset)
         for axes in (left, right):
@@ -221,7 +221,7 @@ def balance_ramps(dataset: xr.Dataset) -> Figure:
                 for ramp, colour in ramps.items()
             ),
             Line2D([], [], color="#777777", linewidth=0.5, label="a trial"),
-            Line2D([], [], **_CRITICAL, label="linear theory, critical balance"),
+            Line2D([], [], **_CRITICAL, label="linear theory: fluctuations, critical balance"),
             Line2D([], [], **_NULL, label="null: no feedback, theory"),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(3, 2 * columns))
