@@ -14,7 +14,7 @@ EXPECTED = {
     ),
     "balanced_coding.ipynb": (
         5,
-        ("oscillates from B = 16.35 on", "least variance at B = 7.13", "lowest error at sigma"),
+        ("oscillates from B = 16.35 on", "least variance at B = 7.13", "lowest error at σ"),
     ),
     "curl_of_rules.ipynb": (1, ("players curl index 1.0", "B = W: cosine 1.000")),
     "error_rank.ipynb": (
@@ -75,4 +75,4 @@ def test_runs_and_draws(path, monkeypatch, tmp_path):
     printed = "".join(output.get("text", "") for output in outputs)
     num_pictures, texts = EXPECTED[path.name]
     assert len(pictures) == num_pictures
-    assert all(text in printed for text in texts)
+    assert [text for text in texts if text not in printed] == []
